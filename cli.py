@@ -1,0 +1,200 @@
+"""The `radscribe` command: one thin sub-command a verb; the work is done in `radscribe.training`.
+
+Every verb prints what it did on stdout; notes, progress and tables of skipped studies go to stderr. With --json stdout
+holds one JSON document (or JSON lines, `generate`) and nothing else. Bad input ends with one line and exit code 2;
+with RADSCRIBE_DEBUG set in the environment the traceback is shown instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help="Chest X-ray report generation: prepare data, train, generate, evaluate. Not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+prepare_app = typer.Typer(help="Turn a source of studies into a data set on disk.", no_args_is_help=True)
+app.add_typer(prepare_app, name="prepare")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a recipe key.")]
+Recipe = Annotated[str, typer.Argument(help="Name of a shipped recipe or path of a YAML file.")]
+Out = Annotated[Path, typer.Argument(help="New or empty folder for the data set.")]
+
+
+def _plain(value: Any) -> Any:
+    """A result as strict JSON takes it: no NaN or infinity (null), no numpy scalars, no paths."""
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    number = float(value)  # numpy and torch scalars too
+    return number if math.isfinite(number) else None
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(_plain(value), ensure_ascii=False))
+
+
+def _run(work: Callable[[], Any], show: Callable[[Any], None], as_json: bool) -> None:
+    """Do the work and print its result; with `as_json` whatever libraries print on stdout is sent to stderr."""
+    if not as_json:
+        show(work())
+        return
+    with contextlib.redirect_stdout(sys.stderr):
+        result = work()
+    _print_json(result)
+
+
+def _show_values(result: dict[str, Any]) -> None:
+    """Print a flat result as `key: value` lines, its `rows` (a list of dicts with equal keys) as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for key, value in result.items():
+        if key != "rows":
+            text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+            console.print(f"{key}: {text}", markup=False, highlight=False)
+    if rows := result.get("rows"):
+        table = Table(*rows[0])
+        for row in rows:
+            table.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row.values()))
+        console.print(table)
+
+
+@prepare_app.command("phantom")
+def prepare_phantom(
+    out: Out,
+    studies: Annotated[int, typer.Option(min=3, help="Total over the splits.")] = 2000,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same phantoms, bit by bit.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Draw synthetic chest phantoms with known findings and reports that state them."""
+    from .training.readers.phantom import write_phantoms
+
+    _run(lambda: {"kept": write_phantoms(out, studies, seed), "out": out}, _show_values, as_json)
+
+
+@prepare_app.command("iu-xray")
+def prepare_iu_xray(
+    src: Annotated[Path, typer.Argument(help="Folder with studies.jsonl and its images.")],
+    out: Out,
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Count broken studies, do not stop.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read IU X-ray, or your own studies, from the plain format: studies.jsonl beside a folder of images."""
+    from .training.readers.iu_xray import prepare_iu_xray as prepare
+
+    _run(lambda: prepare(src, out, skip_broken), _show_values, as_json)
+
+
+@app.command()
+def train(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in output_dir.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model by a recipe."""
+    from .training.train import train as work
+
+    _run(lambda: work(recipe, overrides or [], resume=resume), _show_values, as_json)
+
+
+@app.command()
+def ablate(recipe: Recipe, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Train a recipe with one part changed at a time."""
+    from .training.ablate import ablate as work
+
+    _run(lambda: work(recipe, overrides or []), _show_values, as_json)
+
+
+@app.command()
+def generate(
+    model: Annotated[str, typer.Option(help="Folder of a trained model, or its name on the Hub.")],
+    images: Annotated[list[Path] | None, typer.Argument(help="Views of ONE study.")] = None,
+    dataset: Annotated[Path | None, typer.Option(help="Prepared data set to write reports for.")] = None,
+    split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
+    shuffle_images: Annotated[
+        int | None, typer.Option(metavar="SEED", help="Control: every study gets another one's images.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help='JSON lines {"id", "report"}.')] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write reports for images or for a split.
+
+    Either IMAGES, the views of one study, or --dataset with --split.
+    """
+    from .training.generate import generate as work
+
+    options: dict[str, Any] = {"images": images or [], "dataset": dataset, "split": split, "model": model, "out": out}
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        rows = work(shuffle_images=shuffle_images, **options)
+    if out is not None:
+        done = {"out": out, "studies": len(rows)}
+        _print_json(done) if as_json else print(f"Wrote {len(rows):,} reports to {out}")
+        return
+    for row in rows:
+        _print_json(row) if as_json else print(f"{row['id']}\n{row['report']}\n")
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="JSON lines that `radscribe generate --out` wrote.")],
+    references: Annotated[Path, typer.Option(help="Prepared data set with the true reports.")],
+    split: Annotated[str, typer.Option(help="Split the predictions were made for.")] = "test",
+    protocol: Annotated[str, typer.Option(help="r2gen, full or coco.")] = "r2gen",
+    control: Annotated[Path | None, typer.Option(help="Predictions from shuffled images, scored beside.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="PNG to save: films, report and truth of the samples.")] = None,
+    samples: Annotated[int, typer.Option(min=0, help="Reports to print beside the truth.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Score reports, beside answers that saw no film.
+
+    On a phantom set the phantom exam as well.
+    """
+    from rich.console import Console
+
+    from .training.score import evaluate as work
+    from .training.score_tables import show_result
+
+    options: dict[str, Any] = {"control": control, "sheet": sheet, "samples": samples}
+    show = lambda result: show_result(result, Console())  # noqa: E731
+    _run(lambda: work(predictions, references, split, protocol, **options), show, as_json)
+
+
+def main() -> None:
+    """Entry point: turns errors about the user's input into one line and exit code 2."""
+    debug = bool(os.environ.get("RADSCRIBE_DEBUG"))
+    if not debug:
+        warnings.simplefilter("ignore")
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        app(prog_name="radscribe")
+    except (ValueError, OSError, ImportError) as error:
+        if debug:
+            raise
+        print(f"Error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

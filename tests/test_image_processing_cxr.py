@@ -1,0 +1,352 @@
+"""Films of every accepted kind to tensors, bad ones refused in one line, and augmentation that never flips."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from radscribe.processing.image_processing_cxr import PRESETS, CXRAugmentation, CXRImageProcessor, nest_images
+
+
+@pytest.fixture
+def processor():
+    """No normalisation: output is the grey level in [0, 1]."""
+    return CXRImageProcessor(size=32, num_channels=1, image_mean=[0.0], image_std=[1.0])
+
+
+@pytest.fixture
+def film():
+    """A smooth 40 x 48 (H, W) grey film, darker to the left."""
+    return np.linspace(10, 240, 40 * 48).reshape(48, 40).T.astype(np.uint8).copy()
+
+
+def pixels(processor, image, **settings):
+    return processor(image, **settings)["pixel_values"][0, 0, 0]  # (H, W)
+
+
+# what comes in ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        Image.fromarray,
+        lambda film: Image.fromarray(film).convert("RGB"),
+        lambda film: Image.fromarray(film).convert("RGBA"),
+        lambda film: Image.fromarray(film).convert("LA"),
+        lambda film: Image.fromarray(film).convert("P"),
+        lambda film: film[..., None],
+        lambda film: film[None],
+        lambda film: np.repeat(film[..., None], 3, -1),
+        lambda film: np.repeat(film[None], 3, 0),
+        lambda film: film.astype(np.float32),
+        lambda film: film / 255,
+        lambda film: torch.from_numpy(film),
+        lambda film: torch.from_numpy(film)[None].expand(3, -1, -1),
+        lambda film: torch.from_numpy(film)[None] / 255,
+        lambda film: (torch.from_numpy(film)[None] / 255).bfloat16(),
+    ],
+)
+def test_every_kind_of_image_gives_the_same_pixels(processor, film, convert):
+    np.testing.assert_allclose(pixels(processor, convert(film)), pixels(processor, film), atol=1.5 / 255)
+
+
+@pytest.mark.parametrize("as_path", [str, lambda path: path])
+def test_png_path_equals_the_opened_image(processor, film, tmp_path, as_path):
+    Image.fromarray(film).save(tmp_path / "film.png")
+    np.testing.assert_array_equal(pixels(processor, as_path(tmp_path / "film.png")), pixels(processor, film))
+
+
+def test_jpeg_path_equals_the_opened_image(processor, film, tmp_path):
+    Image.fromarray(film).resize((800, 600)).save(tmp_path / "film.jpg")
+    np.testing.assert_array_equal(
+        pixels(processor, tmp_path / "film.jpg"), pixels(processor, Image.open(tmp_path / "film.jpg"))
+    )
+
+
+@pytest.mark.parametrize("kind", ["array", "pillow", "png", "int32"])
+def test_16_bit_is_stretched_by_its_own_range(processor, film, kind, tmp_path):
+    deep = film.astype(np.uint16) * 16 + 100  # a 12 bit film in a 16 bit file
+    image = {"array": deep, "pillow": Image.fromarray(deep), "int32": deep.astype(np.int32)}.get(kind)
+    if kind == "png":
+        Image.fromarray(deep).save(image := tmp_path / "deep.png")
+    wanted = (film.astype(np.float32) - film.min()) / (film.max() - film.min())
+    np.testing.assert_allclose(pixels(processor, image), pixels(processor, wanted), atol=1e-4)
+
+
+def test_film_of_one_grey_level_gives_finite_pixels(processor):
+    assert np.isfinite(pixels(processor, np.full((20, 20), 7, np.uint16))).all()
+
+
+def test_sideways_jpeg_is_set_upright_by_its_exif_tag(processor, film, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(film).rotate(90, expand=True).save(tmp_path / "turned.png", exif=exif)
+    np.testing.assert_array_equal(pixels(processor, tmp_path / "turned.png"), pixels(processor, film))
+
+
+# what comes out -----------------------------------------------------------------------------------------------------
+
+
+def test_one_image_is_one_study_of_one_view(processor, film):
+    assert processor(film)["pixel_values"].shape == (1, 1, 1, 32, 32)
+
+
+def test_list_is_that_many_studies(processor, film):
+    assert processor([film, film, film])["view_mask"].tolist() == [[1], [1], [1]]
+
+
+def test_array_of_four_axes_is_a_list(processor, film):
+    assert processor(np.stack([film[None]] * 2))["pixel_values"].shape == (2, 1, 1, 32, 32)
+
+
+def test_studies_of_fewer_views_are_padded_with_zeros(processor, film):
+    batch = processor([[film, film], [film]])
+    assert batch["view_mask"].tolist() == [[1, 1], [1, 0]]
+    assert not batch["pixel_values"][1, 1].any()
+
+
+def test_tensors_are_float32_and_int64(processor, film):
+    batch = processor([film], return_tensors="pt")
+    assert (batch["pixel_values"].dtype, batch["view_mask"].dtype) == (torch.float32, torch.int64)
+
+
+@pytest.mark.parametrize("return_tensors", [None, "np"])
+def test_without_torch_arrays_come_back(processor, film, return_tensors):
+    assert isinstance(processor(film, return_tensors=return_tensors)["pixel_values"], np.ndarray)
+
+
+def test_three_channels_repeat_the_grey_one(film):
+    channels = CXRImageProcessor(size=32)(film)["pixel_values"][0, 0]
+    assert (channels == channels[0]).all() and len(channels) == 3
+
+
+def test_each_channel_has_its_own_mean_and_std(film):
+    preset = CXRImageProcessor.from_preset("r2gen", size=32)
+    grey = CXRImageProcessor(size=32, fit="squash", num_channels=1, image_mean=[0], image_std=[1], resample=2)
+    mean, std = (np.array(PRESETS["r2gen"][name]).reshape(3, 1, 1) for name in ("image_mean", "image_std"))
+    wanted = (grey(film)["pixel_values"][0, 0] - mean) / std
+    np.testing.assert_allclose(preset(film)["pixel_values"][0, 0], wanted, atol=1e-5)
+
+
+# geometry -----------------------------------------------------------------------------------------------------------
+
+
+def test_pad_keeps_the_aspect_and_fills_with_black(processor):
+    tall = np.full((64, 32), 200, np.uint8)
+    out = pixels(processor, tall)
+    assert out[:, 10:22].min() > 0.7 and out[:, :6].max() == 0 and out[:, -6:].max() == 0
+
+
+def test_crop_keeps_the_aspect_and_the_centre(processor):
+    wide = np.zeros((32, 96), np.uint8)
+    wide[:, 32:64] = 200
+    assert pixels(processor, wide, fit="crop").min() > 0.7
+
+
+def test_squash_keeps_every_pixel(processor):
+    wide = np.zeros((32, 96), np.uint8)
+    wide[:, 48:] = 200
+    assert pixels(processor, wide, fit="squash").mean() == pytest.approx(100 / 255, abs=0.02)
+
+
+def test_resize_above_size_crops_the_border_away(processor):
+    framed = np.zeros((64, 64), np.uint8)
+    framed[8:56, 8:56] = 200
+    assert pixels(processor, framed, resize=48).min() > 0.7
+
+
+@pytest.mark.parametrize("fit", ["pad", "crop", "squash"])
+@pytest.mark.parametrize("shape", [(8, 8), (9, 300), (300, 9), (31, 33), (257, 100)])
+def test_every_shape_comes_out_square(processor, fit, shape):
+    assert pixels(processor, np.zeros(shape, np.uint8), fit=fit, resize=40).shape == (32, 32)
+
+
+def test_left_stays_left(processor, film):
+    out = pixels(processor, film)
+    assert out[:, :16].mean() < out[:, 16:].mean()
+
+
+@pytest.mark.parametrize(("name", "size"), [("r2gen", 224), ("medclip", 224), ("uar", 112)])
+def test_presets_have_their_published_size(name, size, film):
+    assert CXRImageProcessor.from_preset(name)(film)["pixel_values"].shape == (1, 1, 3, size, size)
+
+
+def test_defaults_are_the_medclip_preset():
+    assert CXRImageProcessor().to_dict() == CXRImageProcessor.from_preset("medclip").to_dict()
+
+
+def test_uar_pixels_stay_between_0_and_1(film):
+    out = CXRImageProcessor.from_preset("uar")(film)["pixel_values"]
+    assert 0 <= out.min() and out.max() <= 1
+
+
+# saving -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_saved_processor_is_the_same_after_loading(name, tmp_path, film):
+    saved = CXRImageProcessor.from_preset(name, resize=240)
+    saved.save_pretrained(tmp_path)
+    loaded = CXRImageProcessor.from_pretrained(tmp_path)
+    assert loaded.to_dict() == saved.to_dict()
+    np.testing.assert_array_equal(loaded(film)["pixel_values"], saved(film)["pixel_values"])
+
+
+def test_settings_are_json_clean():
+    settings = CXRImageProcessor(image_mean=np.float32(0.5), size={"height": 64, "width": 64}).to_dict()
+    assert json.loads(json.dumps(settings)) == settings and settings["size"] == 64
+
+
+def test_loading_takes_overrides(tmp_path):
+    CXRImageProcessor().save_pretrained(tmp_path)
+    assert CXRImageProcessor.from_pretrained(tmp_path, size=64).size == 64
+
+
+# bad input ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bad_files(tmp_path):
+    """Files and folders that are no film, by name."""
+    (tmp_path / "text.jpg").write_text("not an image")
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)).save(buffer, "JPEG")
+    (tmp_path / "cut.jpg").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+    Image.new("L", (64, 64)).save(tmp_path / "good.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:60])
+    Image.new("L", (1, 1)).save(tmp_path / "dot.png")
+    (tmp_path / "folder").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("text.jpg", ValueError, "is no image that Pillow can read"),
+        ("cut.jpg", ValueError, "is damaged or cut off"),
+        ("cut.png", ValueError, "is damaged or cut off"),
+        ("dot.png", ValueError, "is 1x1 pixels"),
+        ("folder", ValueError, "is a folder"),
+        ("missing.png", FileNotFoundError, "No image at"),
+        ("x" * 5000, FileNotFoundError, "No image at"),
+    ],
+)
+def test_bad_file_is_refused_in_one_line_that_names_it(processor, bad_files, name, kind, message):
+    with pytest.raises(kind, match=message) as error:
+        processor(bad_files / name)
+    assert name in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ([], "is an empty list"),
+        ([[]], r"`images\[0\]` must be an image or a study's list of images. Got an empty list"),
+        (None, "Got NoneType"),
+        ([3], r"`images\[0\]` .* Got int"),
+        ([[np.zeros((20, 20)), "a", None]], "Got a list of NoneType, ndarray, str"),
+        ([[[np.zeros((20, 20))]]], "Got a list of list"),
+        (np.zeros((5, 20, 20)), r"`images\[0\]\[0\]` must be \(H, W\)"),
+        (np.zeros((20, 20), "U1"), "must hold numbers"),
+        (np.full((20, 20), np.nan), "NaN"),
+        (np.zeros((7, 300), np.uint8), "is 300x7 pixels"),
+    ],
+)
+def test_bad_images_are_refused_in_one_line(processor, images, message):
+    with pytest.raises(ValueError, match=message) as error:
+        processor(images)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"fit": "stretch"}, "`fit` must be one of pad, crop, squash"),
+        ({"size": 0}, "`size` must be one side"),
+        ({"size": {"height": 64, "width": 32}}, "`size` must be one side"),
+        ({"size": 64, "resize": 32}, "`resize` .* at least `size`"),
+        ({"num_channels": 2}, "`num_channels` must be 1 or 3"),
+        ({"image_mean": [0.1, 0.2]}, "`image_mean` must hold one value"),
+        ({"image_std": [0.0]}, "`image_std` must hold"),
+    ],
+)
+def test_bad_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        CXRImageProcessor(**settings)
+
+
+def test_unknown_setting_of_a_call_is_refused(processor, film):
+    with pytest.raises(ValueError, match="Unknown image setting `flip`"):
+        processor(film, flip=True)
+
+
+def test_unknown_preset_is_refused():
+    with pytest.raises(ValueError, match="Unknown preset 'clip'. Choose one of r2gen, medclip, uar"):
+        CXRImageProcessor.from_preset("clip")
+
+
+def test_nesting_keeps_the_order_of_studies_and_views():
+    assert nest_images([["a", "b"], "c"]) == [["a", "b"], ["c"]]
+
+
+# augmentation -------------------------------------------------------------------------------------------------------
+
+ALL_AUGMENTATIONS = [CXRAugmentation(), *map(CXRAugmentation.from_preset, ("r2gen", "medclip", "uar"))]
+
+
+@pytest.mark.parametrize("augmentation", ALL_AUGMENTATIONS)
+def test_augmentation_never_flips_left_and_right(augmentation):
+    film = np.zeros((256, 256), np.uint8)
+    film[96:160, 40:90] = 200  # a mark in the left half of the picture
+    for seed in range(50):
+        out = np.asarray(augmentation(Image.fromarray(film), np.random.default_rng(seed)), float)
+        half = out.shape[1] // 2
+        assert out[:, :half].sum() > 2 * out[:, half:].sum()
+
+
+@pytest.mark.parametrize("augmentation", ALL_AUGMENTATIONS)
+def test_same_generator_state_gives_the_same_film(augmentation, film):
+    image = Image.fromarray(film)
+    first, second = (np.asarray(augmentation(image, np.random.default_rng(3))) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("augmentation", ALL_AUGMENTATIONS)
+def test_films_differ_between_draws(augmentation, film):
+    rng = np.random.default_rng(3)
+    first, second = (np.asarray(augmentation(Image.fromarray(film), rng)) for _ in range(2))
+    assert (first != second).any()
+
+
+def test_augmentation_keeps_nearly_everything():
+    film = np.full((224, 224), 100, np.uint8)
+    shown = [np.mean(np.asarray(CXRAugmentation()(film, np.random.default_rng(s))) > 30) for s in range(50)]
+    assert min(shown) > 0.85
+
+
+@pytest.mark.parametrize(("name", "side"), [("r2gen", 224), ("uar", 112)])
+def test_random_crop_of_the_papers_comes_out_at_their_size(name, side, film):
+    out = CXRAugmentation.from_preset(name)(Image.fromarray(film), np.random.default_rng(0))
+    assert out.size == (side, side)
+
+
+def test_array_comes_back_as_a_float_array(film):
+    out = CXRAugmentation()(film / 255, np.random.default_rng(0))
+    assert out.dtype == np.float32 and out.shape == film.shape and 0 <= out.min() and 10 < out.max() <= 255
+
+
+def test_16_bit_film_stays_finer_than_8_bit(film):
+    out = CXRAugmentation()(Image.fromarray(film.astype(np.uint16) * 77), np.random.default_rng(0))
+    assert out.mode == "F"
+
+
+@pytest.mark.parametrize(
+    "settings", [{"resize": 256}, {"resize": 200, "crop": 224}, {"zoom": 1.0}, {"degrees": 180.0}]
+)
+def test_bad_augmentation_is_refused(settings):
+    with pytest.raises(ValueError, match="Got"):
+        CXRAugmentation(**settings)

@@ -1,0 +1,99 @@
+"""From a recipe to a processor and a model: new ones, or those of a checkpoint to fine-tune."""
+
+import re
+import sys
+from pathlib import Path
+
+import torch
+from transformers import AutoModel, PreTrainedModel
+
+from ..configuration.configuration_mcsam import MCSAMConfig
+from ..modeling.modeling_mcsam import MCSAMForConditionalGeneration
+from ..modeling.modeling_topics import initial_memory
+from ..processing.image_processing_cxr import CXRImageProcessor
+from ..processing.processing_mcsam import MCSAMProcessor
+from ..processing.processing_text import build_tokenizer, clean_report
+from .recipe import Recipe
+
+
+def load_checkpoint(name: str) -> tuple[MCSAMForConditionalGeneration, MCSAMProcessor]:
+    """Model and processor of a run's folder or a Hub name.
+
+    Raises:
+        ValueError: no such folder or name, a folder without weights, a checkpoint of another model type.
+    """
+    try:
+        config = MCSAMConfig.get_config_dict(name)[0]
+    except OSError as error:
+        raise ValueError(f"No checkpoint at `{name}`: it is neither a run's folder nor a model on the Hub.") from error
+    if config.get("model_type") != MCSAMConfig.model_type:
+        raise ValueError(
+            f"The checkpoint `{name}` is a `{config.get('model_type')}` model. Expected `{MCSAMConfig.model_type}`."
+        )
+    try:
+        return MCSAMForConditionalGeneration.from_pretrained(name), MCSAMProcessor.from_pretrained(name)
+    except OSError as error:
+        raise ValueError(f"The checkpoint `{name}` is not whole: {_one_line(error)}") from error
+
+
+def build_processor(recipe: Recipe, findings: list[str]) -> MCSAMProcessor:
+    """Image processor of the recipe, and the vocabulary of the training reports."""
+    tokenizer = build_tokenizer(findings, min_frequency=recipe.min_frequency, style=recipe.report_style)
+    images = CXRImageProcessor(**recipe.image_processor)
+    return MCSAMProcessor(images, tokenizer, max_length=recipe.max_length, report_style=recipe.report_style)
+
+
+def build_model(recipe: Recipe, processor: MCSAMProcessor, findings: list[str]) -> MCSAMForConditionalGeneration:
+    """A new MCSAM: backbone by name or from scratch, memory from the training reports."""
+    pretrained = _pretrained_backbone(recipe.encoder) if isinstance(recipe.encoder, str) else None
+    tokenizer = processor.tokenizer
+    config = MCSAMConfig(
+        encoder=recipe.encoder if pretrained is None else pretrained.config,
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.bos_token_id,
+        **recipe.config,
+    )
+    model = MCSAMForConditionalGeneration(config)
+    if pretrained is not None:
+        model.encoder.visual.backbone.load_state_dict(pretrained.state_dict())
+    if config.memory_size:
+        _fill_memory(model, recipe, processor, findings)
+    return model
+
+
+def set_generation(model: PreTrainedModel, recipe: Recipe, processor: MCSAMProcessor) -> None:
+    """How the checkpoint writes when nobody says otherwise; saved beside its weights."""
+    model.generation_config.update(max_length=processor.max_length, **recipe.generation)
+
+
+def _fill_memory(
+    model: MCSAMForConditionalGeneration, recipe: Recipe, processor: MCSAMProcessor, findings: list[str]
+) -> None:
+    config = model.config
+    print(f"memory: {config.memory_size} vectors by `{recipe.memory_init}` from the reports", file=sys.stderr)
+    cleaned = [clean_report(text, recipe.report_style) for text in findings]
+    words = processor.tokenizer(cleaned, add_special_tokens=False).input_ids
+    rows = initial_memory(
+        words, config.vocab_size, config.memory_size, config.memory_dim, recipe.memory_init, recipe.seed
+    )
+    with torch.no_grad():
+        model.encoder.memory.bank.copy_(rows)
+
+
+def _pretrained_backbone(name: str) -> PreTrainedModel:
+    """A vision model of the Hub or of a local folder."""
+    try:
+        return AutoModel.from_pretrained(name, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        where = "folder" if Path(name).exists() else "name"
+        raise ValueError(
+            f"`encoder`: no vision model by the {where} `{name}` ({_one_line(error)}) "
+            "Without internet, give a local folder or a configuration to train from scratch."
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return re.sub(r"\s+", " ", str(error))[:200]

@@ -1,0 +1,78 @@
+"""Studies as the models take them: films read from their files, augmented while training, collated by the processor."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from transformers import ProcessorMixin
+
+from ..processing.image_processing_cxr import CXRAugmentation, read_grey
+
+
+class StudyFilms(torch.utils.data.Dataset):
+    """One item a study: `{"images": films, "text": findings}`; films are paths, or Pillow images once augmented."""
+
+    def __init__(self, studies: datasets.Dataset, augmentation: CXRAugmentation | None = None) -> None:
+        # Plain lists: a row of an Arrow table costs more than the film's decoding.
+        self.paths: list[list[str]] = list(studies["images"])
+        self.findings: list[str] = list(studies["findings"])
+        self.augmentation = augmentation
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        films: list[Any] = self.paths[index]
+        if self.augmentation is not None:
+            # Torch seeds its generator anew for each worker and epoch, so films differ and runs repeat.
+            rng = np.random.default_rng(int(torch.randint(2**31, ()).item()))
+            films = [self.augmentation(film, rng) for film in films]
+        return {"images": films, "text": self.findings[index]}
+
+
+def collate_with(processor: ProcessorMixin, max_views: int) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+    """A collator: studies to `pixel_values` (B, V, C, H, W), `view_mask` (B, V) and `labels` (B, T).
+
+    A study with more films than the model takes gives its first `max_views`, frontal first as the readers sort them.
+    """
+
+    def collate(studies: list[dict[str, Any]]) -> dict[str, Any]:
+        films = [study["images"][:max_views] for study in studies]
+        return dict(processor(images=films, text=[study["text"] for study in studies], return_tensors="pt"))
+
+    return collate
+
+
+def shuffled_films(studies: datasets.Dataset, seed: int) -> datasets.Dataset:
+    """The control of an exam: every study gets the films of another one, none its own.
+
+    Raises:
+        ValueError: fewer than two studies.
+    """
+    if len(studies) < 2:
+        raise ValueError(f"`--shuffle-images` needs at least two studies to swap films. Got {len(studies)}.")
+    order = np.random.default_rng(seed).permutation(len(studies))
+    # One step along a random circle: a permutation without fixed points.
+    source = np.empty(len(studies), dtype=int)
+    source[order] = np.roll(order, 1)
+    films, views = list(studies["images"]), list(studies["views"])
+    shuffled = studies.remove_columns(["images", "views"])
+    shuffled = shuffled.add_column("images", [films[i] for i in source])
+    return shuffled.add_column("views", [views[i] for i in source])
+
+
+def single_films(paths: list[Path]) -> datasets.Dataset:
+    """Files named on the command line as one study of several views.
+
+    Raises:
+        FileNotFoundError, ValueError: what `read_grey` says of a file that is no film.
+    """
+    for path in paths:
+        read_grey(path)
+    record = {"study_id": [paths[0].stem], "images": [[str(path) for path in paths]], "findings": [""]}
+    return datasets.Dataset.from_dict(record)
+
+

@@ -1,0 +1,1 @@
+"""Readers: one file a source, each writing the study record that `studies.py` defines."""

@@ -1,0 +1,160 @@
+"""Phantom studies as a data set: drawn chests with known findings, their reports, labels and boxes.
+
+The embedded data set of demo, tests and CI: no download, no licence, and only a model that looks at the images can
+write its reports. Study i of a seed depends on (seed, i) alone, so a data set is bit-identical for a seed whatever the
+number of processes, and a larger one begins with the studies of a smaller one. Different seeds share no study.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .phantom_drawing import Film, draw_study
+from .phantom_grammar import BLANK, KINDS, UNITS, Finding, all_findings, sort_findings, write_report
+from .studies import refuse_used_folder, remove_unfinished, save_studies
+
+NORMAL_SHARE = 0.35
+MOST_FINDINGS = 4
+ID_PREFIX = "phantom-"  # a data set is a phantom set iff its study ids begin so
+_VIEWS = ("frontal", "lateral")
+
+
+def write_phantoms(out: Path, studies: int, seed: int, processes: int | None = None) -> dict[str, int]:
+    """Draw `studies` phantoms into the folder `out` and return how many went into each split.
+
+    val and test get max(1, studies // 20) each, train the rest. Images are 224x224 8 bit grey PNGs under `out`/images.
+    processes: how many draw at once, by default one a core; the result does not depend on it.
+    Raises ValueError for `studies` < 3, a negative seed or a folder in use, NotADirectoryError where `out` is a file.
+    """
+    out = Path(out).absolute()
+    _check_arguments(studies, seed, processes)
+    refuse_used_folder(out)
+    splits = name_splits(studies)
+    try:
+        (out / "images").mkdir(parents=True, exist_ok=True)
+        records = _draw_all(out, splits, seed, processes or os.cpu_count() or 1)
+        return save_studies(records, out)
+    except BaseException:  # also Ctrl-C: half a data set must not look like one
+        remove_unfinished(out)
+        raise
+
+
+def name_splits(studies: int) -> list[str]:
+    """The split of each study by its index: train first, then val, then test."""
+    held_out = max(1, studies // 20)
+    return ["train"] * (studies - 2 * held_out) + ["val"] * held_out + ["test"] * held_out
+
+
+def study_random(seed: int, index: int) -> np.random.Generator:
+    """The source of all chance in one study."""
+    return np.random.default_rng([seed, index])
+
+
+def choose_findings(rng: np.random.Generator) -> list[Finding]:
+    """What a phantom has: nothing in `NORMAL_SHARE` of them, else 1 to 4 units drawn uniformly.
+
+    Sizes and places are drawn until the findings leave each other visible, as in `can_be_seen`.
+    """
+    if rng.uniform() < NORMAL_SHARE:
+        return []
+    count = int(rng.integers(1, MOST_FINDINGS + 1))
+    units = [UNITS[i].split("/") for i in rng.choice(len(UNITS), count, replace=False)]
+    while True:
+        findings = [_choose_finding(kind, side, rng) for kind, side in units]
+        if can_be_seen(findings):
+            return sort_findings(findings)
+
+
+def can_be_seen(findings: Sequence[Finding]) -> bool:
+    """Whether no finding hides another of its side, so that the films show all that the report states.
+
+    Fluid covers what lies low, free air takes the room at the apex, a nodule drowns in a consolidation.
+    """
+    return all(_side_can_be_seen({one.kind: one for one in findings if one.side == side}) for side in ("left", "right"))
+
+
+def _side_can_be_seen(found: dict[str, Finding]) -> bool:
+    fluid = found["effusion"].size if "effusion" in found else BLANK
+    covered = {"moderate": {"lower"}, "large": {"lower", "middle"}}.get(fluid, set())
+    lung = [found[kind].place for kind in ("consolidation", "nodule") if kind in found]
+    bone = [found["fracture"].place] if "fracture" in found else []
+    if "pneumothorax" in found:
+        if found["pneumothorax"].size == "large" and fluid == "large":
+            return False
+        lung_covered = covered | {"upper"}
+    else:
+        lung_covered = covered
+    return len(set(lung)) == len(lung) and not lung_covered.intersection(lung) and not covered.intersection(bone)
+
+
+def _choose_finding(kind: str, side: str, rng: np.random.Generator) -> Finding:
+    """One of the findings of a unit, all equally likely."""
+    choices = [finding for finding in all_findings(kind) if finding.side == side]
+    return choices[int(rng.integers(len(choices)))]
+
+
+def draw_record(out: Path, seed: int, study: tuple[int, str]) -> dict:
+    """Draw one study (index, split), save its films and return its study record."""
+    index, split = study
+    rng = study_random(seed, index)
+    findings = choose_findings(rng)
+    report = write_report(findings, rng)
+    films = draw_study(findings, rng)
+    name = f"{ID_PREFIX}{seed}-{index:06d}"
+    paths = [out / "images" / f"{name}_{view}.png" for view in _VIEWS]
+    for path, film in zip(paths, films, strict=True):
+        Image.fromarray(film.pixels).save(path, compress_level=1)  # noise hardly shrinks: level 6 only costs time
+    return {
+        "study_id": name,
+        "split": split,
+        "images": [str(path) for path in paths],
+        "views": list(_VIEWS),
+        "findings": report,
+        "labels": label_rows(findings, films),
+    }
+
+
+def label_rows(findings: Sequence[Finding], films: Sequence[Film]) -> list[dict]:
+    """One row for each finding and view that shows it: name, index of the image, box in its pixels."""
+    return [
+        {"name": finding.name, "image": image, "box": film.boxes[finding]}
+        for finding in findings
+        for image, film in enumerate(films)
+        if finding in film.boxes
+    ]
+
+
+def _check_arguments(studies: int, seed: int, processes: int | None) -> None:
+    if studies < 3:
+        raise ValueError(f"`studies` must be at least 3, one for each of train, val and test. Got {studies}.")
+    if seed < 0:
+        raise ValueError(f"`seed` must be 0 or more. Got {seed}.")
+    if processes is not None and processes < 1:
+        raise ValueError(f"`processes` must be at least 1, or None for one a core. Got {processes}.")
+
+
+def _draw_all(out: Path, splits: Sequence[str], seed: int, processes: int) -> list[dict]:
+    """All study records in the order of their index, with a progress bar on stderr."""
+    columns = (TextColumn("drawing phantoms"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        with _mapper(min(processes, len(splits))) as run:
+            drawn = run(partial(draw_record, out, seed), list(enumerate(splits)))
+            return list(progress.track(drawn, total=len(splits)))
+
+
+@contextmanager
+def _mapper(processes: int) -> Iterator:
+    """An ordered, lazy map: in this process, or over a pool of several."""
+    if processes == 1:
+        yield map
+    else:
+        with multiprocessing.Pool(processes) as pool:
+            yield partial(pool.imap, chunksize=8)

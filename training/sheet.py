@@ -1,0 +1,97 @@
+"""A picture of a few studies: the films of each beside the generated report and the true one. PIL alone.
+
+Pixels: each study is a row as high as its films (224) or as its text, whichever is higher.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+FILM = 224  # pixels of a film's longest side
+MARGIN = 16
+TEXT_WIDTH = 560
+FONT_SIZE = 15
+MAX_VIEWS = 2  # frontal and lateral; a third film would squeeze the text
+_INK, _FAINT, _PAPER = "#1b1b1b", "#6b6b6b", "#ffffff"
+_FOOTER = "radscribe: research software, not a medical device."
+
+
+def load_thumbnail(path: str) -> Image.Image:
+    """A film as an 8-bit grey picture of at most FILM pixels a side; 16 bits are stretched to 8."""
+    with Image.open(path) as image:
+        if image.mode.startswith("I"):
+            pixels = np.asarray(image, dtype=np.float32)
+            span = max(float(np.ptp(pixels)), 1.0)
+            image = Image.fromarray(((pixels - pixels.min()) * (255 / span)).astype(np.uint8))
+        film = image.convert("L")
+    film.thumbnail((FILM, FILM), Image.Resampling.LANCZOS)
+    return film
+
+
+def wrap_text(text: str, font: Any, width: int) -> list[str]:
+    """Lines of whole words, each at most `width` pixels wide; a single longer word stands alone."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def _text_block(sample: dict[str, Any], font: Any) -> list[tuple[str, str]]:
+    """(line, colour) of what stands beside the films."""
+    block = [(sample["id"], _FAINT)]
+    for heading, key in (("Report", "report"), ("Truth", "truth")):
+        block += [("", _INK), (heading, _FAINT)]
+        block += [(line, _INK) for line in wrap_text(sample[key] or "(nothing)", font, TEXT_WIDTH)]
+    return block
+
+
+def _draw_row(sample: dict[str, Any], views: int, font: Any) -> Image.Image:
+    """One study: its films at the left, the text at the right."""
+    block = _text_block(sample, font)
+    line_height = round(FONT_SIZE * 1.35)
+    height = max(FILM, line_height * len(block)) + MARGIN
+    row = Image.new("RGB", (views * (FILM + MARGIN) + TEXT_WIDTH, height), _PAPER)
+    for position, path in enumerate(sample["images"][:views]):
+        row.paste(load_thumbnail(path), (position * (FILM + MARGIN), 0))
+    draw = ImageDraw.Draw(row)
+    for number, (line, colour) in enumerate(block):
+        draw.text((views * (FILM + MARGIN), number * line_height), line, fill=colour, font=font)
+    return row
+
+
+def check_sheet(target: Path) -> None:
+    """Raise ValueError unless the picture's name ends in .png; asked before the long work, not after."""
+    if Path(target).suffix.lower() != ".png":
+        raise ValueError(f"The picture's name must end in .png. Got {target}.")
+
+
+def draw_sheet(samples: list[dict[str, Any]], target: Path) -> Path:
+    """Save the picture of `samples` ({"id", "report", "truth", "images"}) as PNG and return its path.
+
+    Raises ValueError for no samples or another file ending.
+    """
+    target = Path(target)
+    check_sheet(target)
+    if not samples:
+        raise ValueError("A picture needs at least one sample; ask for some with --samples.")
+    font = ImageFont.load_default(size=FONT_SIZE)
+    views = min(MAX_VIEWS, max(len(sample["images"]) for sample in samples))
+    rows = [_draw_row(sample, views, font) for sample in samples]
+    height = sum(row.height + MARGIN for row in rows) + 2 * MARGIN + FONT_SIZE
+    page = Image.new("RGB", (rows[0].width + 2 * MARGIN, height), _PAPER)
+    top = MARGIN
+    for row in rows:
+        page.paste(row, (MARGIN, top))
+        top += row.height + MARGIN
+    ImageDraw.Draw(page).text((MARGIN, top), _FOOTER, fill=_FAINT, font=font)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    page.save(target)
+    return target

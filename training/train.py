@@ -1,0 +1,194 @@
+"""`radscribe train RECIPE`: from prepared studies to a run's folder with everything in it.
+
+The folder holds recipe.yaml (as run), config, weights, tokenizer and processor, generation settings, metrics.jsonl,
+environment.json, and checkpoints/ to resume from. Its best checkpoint, by the recipe's validation metric, is what
+`from_pretrained` loads. The test split is never opened.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, Seq2SeqTrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from ..processing.image_processing_cxr import CXRAugmentation
+from ..processing.processing_mcsam import MCSAMProcessor
+from .build import build_model, build_processor, load_checkpoint, set_generation
+from .data import StudyFilms, collate_with
+from .readers.studies import load_studies
+from .recipe import Recipe, load_recipe, save_recipe
+from .trainer import ReportTrainer, RunLog, report_metrics
+
+
+def train(recipe: str, overrides: list[str], resume: bool = False) -> dict[str, Any]:
+    """Train a recipe and leave the best checkpoint in its `output_dir`.
+
+    Returns:
+        `output_dir`, `steps`, `minutes`, and `validation`: the metrics of the best checkpoint.
+
+    Raises:
+        ValueError: a bad recipe, data set or checkpoint; a used `output_dir` without `resume`.
+    """
+    settings = load_recipe(recipe, overrides)
+    return run_recipe(settings, resume)
+
+
+def run_recipe(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
+    """As `train`, for a recipe that is parsed already."""
+    started = time.monotonic()
+    run = Path(recipe.output_dir)
+    checkpoint = _last_checkpoint(run, resume)
+    training, validation = load_studies(Path(recipe.dataset), "train"), load_studies(Path(recipe.dataset), "val")
+    if recipe.eval_studies is not None:
+        validation = validation.select(range(min(recipe.eval_studies, len(validation))))
+    set_seed(recipe.seed)
+    trainer, processor = _assemble(recipe, training, validation)
+    if trainer.is_world_process_zero():
+        _write_beginnings(recipe, run, processor)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    metrics = trainer.evaluate()  # the best checkpoint is loaded by now
+    trainer.save_model(str(run))
+    result = {
+        "output_dir": str(run),
+        "steps": trainer.state.global_step,
+        "minutes": round((time.monotonic() - started) / 60, 2),
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "validation": {name.removeprefix("eval_"): value for name, value in metrics.items()},
+    }
+    if trainer.is_world_process_zero():
+        (run / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def _assemble(
+    recipe: Recipe, training: datasets.Dataset, validation: datasets.Dataset
+) -> tuple[ReportTrainer, MCSAMProcessor]:
+    findings = list(training["findings"])
+    if recipe.init_from is not None:
+        model, processor = load_checkpoint(recipe.init_from)
+    else:
+        processor = build_processor(recipe, findings)
+        model = build_model(recipe, processor, findings)
+    set_generation(model, recipe, processor)
+    # Convolutions run faster on images whose channels lie side by side in memory; the result is the same.
+    model.encoder.visual.backbone.to(memory_format=torch.channels_last)
+    is_phantom = all(name.startswith("phantom-") for name in validation["study_id"])
+    references = processor.batch_decode(processor(text=list(validation["findings"]))["labels"], clean=True)
+    augmentation = None if recipe.augmentation is None else CXRAugmentation(**recipe.augmentation)
+    trainer = ReportTrainer(
+        model=model,
+        args=_arguments(recipe),
+        encoder_learning_rate=recipe.encoder_learning_rate,
+        train_dataset=StudyFilms(training, augmentation),
+        eval_dataset=StudyFilms(validation),
+        data_collator=collate_with(processor, model.config.max_views),
+        processing_class=processor,
+        compute_metrics=report_metrics(processor, references, list(validation["labels"]) if is_phantom else None),
+        callbacks=[RunLog(Path(recipe.output_dir) / "metrics.jsonl", recipe.select_by)],
+    )
+    # Both print dictionaries on stdout, which belongs to --json; RunLog says it in one line.
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    if recipe.patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(recipe.patience))
+    return trainer, processor
+
+
+def _arguments(recipe: Recipe) -> Seq2SeqTrainingArguments:
+    return Seq2SeqTrainingArguments(
+        output_dir=str(Path(recipe.output_dir) / "checkpoints"),
+        seed=recipe.seed,
+        max_steps=recipe.max_steps,
+        per_device_train_batch_size=recipe.batch_size,
+        per_device_eval_batch_size=recipe.eval_batch_size,
+        gradient_accumulation_steps=recipe.accumulation,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=recipe.schedule,
+        warmup_steps=recipe.warmup_steps,
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        adam_beta2=0.98,  # R2GenCMN, like its eps of 1e-9
+        adam_epsilon=1e-9,
+        bf16=recipe.precision == "bf16",
+        fp16=recipe.precision == "fp16",
+        dataloader_num_workers=recipe.workers,
+        dataloader_persistent_workers=recipe.workers > 0,
+        remove_unused_columns=False,  # the data set's items are films and texts; the collator names the inputs
+        eval_strategy="steps",
+        eval_steps=recipe.eval_steps,
+        save_strategy="steps",
+        save_steps=recipe.eval_steps,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model=recipe.select_by,
+        greater_is_better=not recipe.select_by.endswith("loss"),
+        predict_with_generate=True,
+        logging_steps=min(50, recipe.eval_steps),
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _last_checkpoint(run: Path, resume: bool) -> str | None:
+    """Where to go on from; refuses to write over a run, and to resume one that is not there."""
+    found = get_last_checkpoint(str(run / "checkpoints")) if (run / "checkpoints").is_dir() else None
+    if resume and found is None:
+        raise ValueError(f"`--resume`: `{run}` holds no checkpoint. Start the run without it.")
+    if run.is_file():
+        raise NotADirectoryError(f"`output_dir` must be a folder. Got the file `{run}`.")
+    if not resume and run.is_dir() and any(run.iterdir()):
+        raise ValueError(f"`output_dir` `{run}` is not empty: `--resume` goes on with it, another name starts anew.")
+    return found
+
+
+def _write_beginnings(recipe: Recipe, run: Path, processor: MCSAMProcessor) -> None:
+    """What must be there even if the run is cut off."""
+    run.mkdir(parents=True, exist_ok=True)
+    save_recipe(recipe, run / "recipe.yaml")
+    processor.save_pretrained(run)
+    (run / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
+
+
+def environment() -> dict[str, Any]:
+    """What a reader needs to judge or repeat a run: versions, hardware, the code's commit."""
+    names = ("radscribe", "torch", "transformers", "datasets", "accelerate", "tokenizers", "timm", "POT")
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
+    return {
+        "versions": {name: version(name) for name in names},
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "threads": torch.get_num_threads(),
+        "commit": commit.stdout.strip() or None,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def main() -> None:
+    """`python -m radscribe.training.train RECIPE ...`, the form that `accelerate launch -m` and torchrun need."""
+    parser = argparse.ArgumentParser(description="Train a recipe.")
+    parser.add_argument("recipe")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--resume", action="store_true")
+    arguments = parser.parse_args()
+    try:
+        result = train(arguments.recipe, arguments.overrides, arguments.resume)
+    except (ValueError, OSError) as error:
+        sys.exit(f"Error: {error}")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Trainer of report generators: two learning rates, component losses in the log, validation by generation."""
+
+import json
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import EvalPrediction, ProcessorMixin, Seq2SeqTrainer, TrainerCallback
+from transformers.trainer_callback import TrainerControl, TrainerState
+from transformers.training_args import TrainingArguments
+
+from .metrics.nlg import NlgScorer
+from .metrics.phantom_exam import exam
+
+BACKBONE = "encoder.visual.backbone."
+
+
+class ReportTrainer(Seq2SeqTrainer):
+    """`Seq2SeqTrainer` with a learning rate of its own for the visual backbone, and each component loss logged."""
+
+    def __init__(self, *args: Any, encoder_learning_rate: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.encoder_learning_rate = encoder_learning_rate
+        self.component_sums: dict[str, float] = defaultdict(float)
+        self.component_count = 0
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """AdamW over backbone and rest, each split by whether weight decay applies."""
+        if self.optimizer is not None:
+            return self.optimizer
+        model = self.model if model is None else model
+        decayed = set(self.get_decay_parameter_names(model))
+        groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = defaultdict(list)
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                groups[BACKBONE in name, name in decayed].append(parameter)
+        settings = [
+            {
+                "params": parameters,
+                "lr": self.encoder_learning_rate if backbone else self.args.learning_rate,
+                "weight_decay": self.args.weight_decay if decay else 0.0,
+            }
+            for (backbone, decay), parameters in groups.items()
+        ]
+        betas = (self.args.adam_beta1, self.args.adam_beta2)
+        self.optimizer = torch.optim.AdamW(settings, betas=betas, eps=self.args.adam_epsilon)
+        return self.optimizer
+
+    def compute_loss(self, model: Any, inputs: dict, return_outputs: bool = False, **kwargs: Any) -> Any:
+        """The model's loss; its named parts are summed up for the log."""
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
+        if model.training:
+            self.component_count += 1
+            for name, value in outputs.items():
+                if name.endswith("_loss") and value is not None:
+                    self.component_sums[name] += value.detach().float().item()
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the component losses since the last training line."""
+        if "loss" in logs and self.component_count:
+            logs |= {name: round(value / self.component_count, 4) for name, value in self.component_sums.items()}
+            self.component_sums.clear()
+            self.component_count = 0
+        super().log(logs, start_time)
+
+
+class RunLog(TrainerCallback):
+    """One line a log entry on stderr, and every entry in `metrics.jsonl`."""
+
+    def __init__(self, path: Path, select_by: str) -> None:
+        self.path, self.select_by = path, select_by
+        self.started = time.monotonic()
+        self.first_step: int | None = None
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
+    ) -> None:
+        if not state.is_world_process_zero:
+            return
+        entry = {"step": state.global_step} | logs
+        with self.path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+        if "loss" in logs:
+            self._say(state, [name for name in logs if name.endswith("loss")], logs)
+        elif f"eval_{self.select_by}" in logs:
+            names = ["eval_loss", "eval_bleu_4", "eval_cider", "eval_finding_f1", "eval_distinct"]
+            self._say(state, [name for name in names if name in logs], logs)
+
+    def _say(self, state: TrainerState, names: list[str], logs: dict[str, float]) -> None:
+        if self.first_step is None:
+            self.started, self.first_step = time.monotonic(), state.global_step
+        done = state.global_step - self.first_step
+        left = (time.monotonic() - self.started) / done * (state.max_steps - state.global_step) if done else 0
+        values = ", ".join(f"{name.replace('_', ' ')} {logs[name]:.3f}" for name in names)
+        time_left = f", {left / 60:.1f} min left" if done else ""
+        print(f"step {state.global_step}/{state.max_steps}: {values}{time_left}", file=sys.stderr, flush=True)
+
+
+def report_metrics(
+    processor: ProcessorMixin, references: list[str], labels: list[list[dict]] | None
+) -> Callable[[EvalPrediction], dict[str, float]]:
+    """Validation metrics of generated reports.
+
+    Args:
+        references: cleaned reports of the validation studies, in their order.
+        labels: units drawn into phantom studies; None for real ones.
+    """
+
+    def compute(prediction: EvalPrediction) -> dict[str, float]:
+        ids = prediction.predictions[: len(references)]
+        reports = processor.batch_decode(ids, clean=True)
+        with NlgScorer(meteor=False) as scorer:  # METEOR's Java start-up would cost more than all else here
+            metrics = scorer.score(reports, references)
+        metrics["distinct"] = len(set(reports)) / len(reports)
+        if labels is not None:
+            metrics["finding_f1"] = exam(reports, labels)["finding_f1"]["micro"]
+        return metrics
+
+    return compute
