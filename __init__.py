@@ -1,17 +1,27 @@
 """radscribe writes the findings of a chest X-ray report. Not a medical device.
 
-Importing it registers its models with the Auto classes of Transformers.
+Importing it registers its models and processors with the Auto classes of Transformers.
 """
 
-from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageTextToText, AutoProcessor
 
 from .configuration.configuration_mcsam import MCSAMConfig
 from .modeling.modeling_mcsam import MCSAMForConditionalGeneration
+from .processing.image_processing_cxr import CXRAugmentation, CXRImageProcessor
+from .processing.processing_mcsam import MCSAMProcessor
 
 __version__ = "0.1.0"
 
-AutoConfig.register(MCSAMConfig.model_type, MCSAMConfig)
+AutoConfig.register(MCSAMConfig.model_type, MCSAMConfig, exist_ok=True)
 for auto_class in (AutoModel, AutoModelForImageTextToText):
-    auto_class.register(MCSAMConfig, MCSAMForConditionalGeneration)
+    auto_class.register(MCSAMConfig, MCSAMForConditionalGeneration, exist_ok=True)
+AutoImageProcessor.register(MCSAMConfig, slow_image_processor_class=CXRImageProcessor, exist_ok=True)
+AutoProcessor.register(MCSAMConfig, MCSAMProcessor, exist_ok=True)
 
-__all__ = ["MCSAMConfig", "MCSAMForConditionalGeneration"]
+__all__ = [
+    "CXRAugmentation",
+    "CXRImageProcessor",
+    "MCSAMConfig",
+    "MCSAMForConditionalGeneration",
+    "MCSAMProcessor",
+]

@@ -63,21 +63,26 @@ def _run(work: Callable[[], Any], show: Callable[[Any], None], as_json: bool) ->
     _print_json(result)
 
 
+def _written(value: Any) -> str:
+    """A value as a person reads it: floats to four digits, dicts as "name value, name value"."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_written(part)}" for name, part in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def _show_values(result: dict[str, Any]) -> None:
-    """Print a flat result as `key: value` lines, its `rows` (a list of dicts with equal keys) as a table."""
+    """Print a result as `key: value` lines, its `rows` (a list of dicts with equal keys) as a table."""
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
     for key, value in result.items():
         if key != "rows":
-            text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-            console.print(f"{key}: {text}", markup=False, highlight=False)
+            print(f"{key}: {_written(value)}")
     if rows := result.get("rows"):
         table = Table(*rows[0])
         for row in rows:
-            table.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row.values()))
-        console.print(table)
+            table.add_row(*map(_written, row.values()))
+        Console().print(table)
 
 
 @prepare_app.command("phantom")
@@ -139,10 +144,7 @@ def generate(
     out: Annotated[Path | None, typer.Option(help='JSON lines {"id", "report"}.')] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write reports for images or for a split.
-
-    Either IMAGES, the views of one study, or --dataset with --split.
-    """
+    """Write reports for one study's images or a split."""
     from .training.generate import generate as work
 
     options: dict[str, Any] = {"images": images or [], "dataset": dataset, "split": split, "model": model, "out": out}
@@ -167,10 +169,7 @@ def evaluate(
     samples: Annotated[int, typer.Option(min=0, help="Reports to print beside the truth.")] = 3,
     as_json: AsJson = False,
 ) -> None:
-    """Score reports, beside answers that saw no film.
-
-    On a phantom set the phantom exam as well.
-    """
+    """Score reports beside answers that saw no film."""
     from rich.console import Console
 
     from .training.score import evaluate as work

@@ -34,6 +34,7 @@ class MCSAMConfig(PretrainedConfig):
         alignment_weight (`float`): weight of L_align beside L_gen.
         initial_temperature (`float`): first value of the learned InfoNCE temperature.
         num_prompts (`int`): learnable memory tokens before the words of the decoder; 0 leaves them out.
+        initializer_range (`float`): standard deviation of fresh weights; None means D^-0.5.
 
     Raises:
         ValueError: a size that cannot work, with the field, what was expected and what came.
@@ -64,7 +65,7 @@ class MCSAMConfig(PretrainedConfig):
         bos_token_id: int = 1,
         eos_token_id: int = 2,
         decoder_start_token_id: int = 1,
-        initializer_range: float = 0.02,
+        initializer_range: float | None = None,  # D^-0.5: what S5's Xavier comes to; 0.02 starves narrow models
         tie_word_embeddings: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -82,10 +83,11 @@ class MCSAMConfig(PretrainedConfig):
         self.alignment_weight = alignment_weight
         self.initial_temperature = initial_temperature
         self.num_prompts = num_prompts
-        self.initializer_range = initializer_range
         special = {"pad_token_id": pad_token_id, "bos_token_id": bos_token_id, "eos_token_id": eos_token_id}
         special["decoder_start_token_id"] = decoder_start_token_id
         self.decoder = _decoder_config(decoder, vocab_size, special)
+        self.initializer_range = self.decoder.d_model**-0.5 if initializer_range is None else initializer_range
+        self.decoder.init_std = self.initializer_range
         kwargs.pop("is_encoder_decoder", None)
         super().__init__(is_encoder_decoder=True, tie_word_embeddings=tie_word_embeddings, **special, **kwargs)
         # On transformers 5.x the base class keeps no special ids of an encoder-decoder but those set by hand.

@@ -63,8 +63,16 @@ class VisualTokens(nn.Module):
         super().__init__()
         self.backbone = AutoModel.from_config(encoder)
         self.project = nn.Linear(feature_width(self.backbone), d_model)
+        self.norm = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
         self.view_embedding = nn.Embedding(max_views, d_model)
+
+    def train(self, mode: bool = True) -> "VisualTokens":
+        """A frozen backbone keeps its batch statistics too."""
+        super().train(mode)
+        if not any(parameter.requires_grad for parameter in self.backbone.parameters()):
+            self.backbone.eval()
+        return self
 
     def forward(self, pixel_values: Tensor, view_mask: Tensor) -> tuple[Tensor, Tensor]:
         """(B, V, C, H, W), (B, V) -> tokens (B, V * N_view, D) and their mask (B, V * N_view) of 0/1."""
@@ -85,7 +93,8 @@ class VisualTokens(nn.Module):
         size = features.shape[-2:]
         if is_grid:
             features = features.flatten(2).transpose(1, 2)  # (films, N_view, channels)
-        tokens = self.dropout(self.project(features).relu())
+        # R2GenCMN takes ReLU here. We normalise: small fresh features would drown in the positions added to them.
+        tokens = self.dropout(self.norm(self.project(features)))
         return tokens + grid_positions(*size, tokens.shape[-1], tokens) if is_grid else tokens
 
 

@@ -117,8 +117,7 @@ class CXRImageProcessor(BaseImageProcessor):
             FileNotFoundError: a path names nothing.
             ValueError: no image, a file that is no image or is cut off, a film under 8 pixels, an unknown setting.
         """
-        settings = self._merge_settings(overrides)
-        studies = nest_images(images)
+        settings, studies = self._merge_settings(overrides), nest_images(images)
         size, channels = settings["size"], settings["num_channels"]
         views = max(map(len, studies))
         pixel_values = np.zeros((len(studies), views, channels, size, size), np.float32)  # (B, V, C, H, W)
@@ -261,7 +260,7 @@ def _fit_square(grey: Image.Image, settings: dict[str, Any]) -> Image.Image:
 def _normalize(grey: Image.Image, settings: dict[str, Any], out: np.ndarray) -> None:
     """Write (pixel / 255 - mean) / std of each channel into `out` (C, H, W)."""
     mean, std = (np.resize(settings[name], (len(out), 1, 1)) for name in ("image_mean", "image_std"))  # one repeats
-    pixels = np.asarray(grey) if grey.mode == "L" else np.clip(grey, 0, 255)  # bicubic overshoots; 8 bit clips itself
+    pixels = np.asarray(grey).clip(0, 255)  # (H, W); in "F" bicubic overshoots, "L" cannot
     np.multiply(pixels, (1 / (255 * std)).astype(np.float32), out=out)
     out -= (mean / std).astype(np.float32)
 
@@ -337,14 +336,14 @@ class CXRAugmentation:
     `augmentation(image, rng)` takes one image as the processor does and returns a Pillow grey one ("L", or "F" on the
     scale 0..255 for finer input); an array comes back as a float32 array (H, W). Call it before the processor, in
     training only. There is no left-right flip and no way to ask for one: the report names the side.
-    The defaults are our choice: gentle enough to keep the angles of the lungs in view.
+    The defaults are our choice, gentle enough to keep nearly everything in view.
     """
 
     degrees: float = 5.0  # turn within +- this angle
     zoom: float = 0.05  # relative change of scale, within +- this
     shift: float = 0.03  # of each side, within +- this
     exposure: float = 0.1  # factor within 1 +- this
-    contrast: float = 0.15  # factor within 1 +- this, about the film's own mean
+    contrast: float = 0.1  # factor within 1 +- this, about the film's own mean
     resize: int | None = None  # short side in pixels before a random crop ...
     crop: int | None = None  # ... of this side
     squash: bool = False  # resize both sides to `resize`
@@ -363,7 +362,7 @@ class CXRAugmentation:
 
     def __call__(self, image: Any, rng: np.random.Generator) -> Any:
         """One film -> one film; the same generator state gives the same result."""
-        grey = self._jitter(self._crop(self._move(read_grey(image), rng), rng), rng)
+        grey = self._crop(self._move(self._jitter(read_grey(image), rng), rng), rng)  # light first: outside stays 0
         return grey if isinstance(image, (str, Path, Image.Image)) else np.asarray(grey, np.float32)
 
     def _move(self, grey: Image.Image, rng: np.random.Generator) -> Image.Image:

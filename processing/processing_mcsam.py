@@ -20,10 +20,15 @@ IGNORED_LABEL = -100  # what PyTorch's cross-entropy skips
 
 
 class MCSAMProcessorKwargs(ProcessingKwargs, total=False):
-    """Keywords of one call; Transformers merges them with these defaults and the tokenizer's own."""
+    """Keywords of one call; Transformers merges them with these defaults and the tokenizer's own.
 
-    images_kwargs: CXRImagesKwargs
-    _defaults = {"text_kwargs": {"padding": True, "truncation": True, "add_special_tokens": True}}
+    The type checker is told to look away: Transformers uses typed dictionaries in ways that typing does not foresee.
+    """
+
+    images_kwargs: CXRImagesKwargs  # type: ignore[misc]
+    _defaults = {  # type: ignore[misc]
+        "text_kwargs": {"padding": True, "truncation": True, "add_special_tokens": True},
+    }
 
 
 class MCSAMProcessor(ProcessorMixin):
@@ -39,7 +44,7 @@ class MCSAMProcessor(ProcessorMixin):
     """
 
     attributes = ["image_processor", "tokenizer"]
-    valid_processor_kwargs = MCSAMProcessorKwargs
+    valid_processor_kwargs = MCSAMProcessorKwargs  # type: ignore[assignment]
     if hasattr(ProcessorMixin, "attributes"):  # Transformers 4.57 asks for these; 5.x calls them deprecated
         image_processor_class = "AutoImageProcessor"
         tokenizer_class = "AutoTokenizer"
@@ -80,7 +85,7 @@ class MCSAMProcessor(ProcessorMixin):
         if images is None and text is None:
             raise ValueError("`MCSAMProcessor` needs `images`, `text` or both. Got neither.")
         merged = self._merge_kwargs(
-            MCSAMProcessorKwargs,
+            MCSAMProcessorKwargs,  # type: ignore[arg-type]
             tokenizer_init_kwargs=self.tokenizer.init_kwargs,
             return_tensors=return_tensors,
             **kwargs,

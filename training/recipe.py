@@ -39,7 +39,7 @@ class Recipe:
     batch_size: int = 16  # studies a process and step
     accumulation: int = 1  # steps whose gradients are summed before the optimiser moves
     learning_rate: float = 5.0e-4  # everything but the backbone
-    encoder_learning_rate: float = 1.0e-4  # the visual backbone
+    encoder_learning_rate: float = 1.0e-4  # the visual backbone; 0 freezes it
     schedule: str = "cosine"  # learning-rate schedule, any name of transformers' SchedulerType
     warmup_steps: int = 0
     weight_decay: float = 0.0

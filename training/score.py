@@ -260,7 +260,7 @@ def evaluate(
     if protocol not in PROTOCOLS:  # before any file is read: the cheapest mistake first
         raise ValueError(f"`protocol` must be one of {', '.join(PROTOCOLS)}. Got {protocol!r}.")
     if sheet is not None:
-        check_sheet(sheet)
+        check_sheet(sheet, samples)
     reports = {"model": read_predictions(predictions)}
     if control is not None:
         reports["shuffled_images"] = read_predictions(control)

@@ -67,8 +67,10 @@ def _draw_row(sample: dict[str, Any], views: int, font: Any) -> Image.Image:
     return row
 
 
-def check_sheet(target: Path) -> None:
-    """Raise ValueError unless the picture's name ends in .png; asked before the long work, not after."""
+def check_sheet(target: Path, samples: int) -> None:
+    """Raise ValueError for no samples or a name that does not end in .png; asked before the long work, not after."""
+    if samples < 1:
+        raise ValueError("A picture needs at least one sample; ask for some with --samples.")
     if Path(target).suffix.lower() != ".png":
         raise ValueError(f"The picture's name must end in .png. Got {target}.")
 
@@ -79,9 +81,7 @@ def draw_sheet(samples: list[dict[str, Any]], target: Path) -> Path:
     Raises ValueError for no samples or another file ending.
     """
     target = Path(target)
-    check_sheet(target)
-    if not samples:
-        raise ValueError("A picture needs at least one sample; ask for some with --samples.")
+    check_sheet(target, len(samples))
     font = ImageFont.load_default(size=FONT_SIZE)
     views = min(MAX_VIEWS, max(len(sample["images"]) for sample in samples))
     rows = [_draw_row(sample, views, font) for sample in samples]

@@ -80,7 +80,8 @@ def _assemble(
         model = build_model(recipe, processor, findings)
     set_generation(model, recipe, processor)
     # Convolutions run faster on images whose channels lie side by side in memory; the result is the same.
-    model.encoder.visual.backbone.to(memory_format=torch.channels_last)
+    backbone = model.encoder.visual.backbone.to(memory_format=torch.channels_last)
+    backbone.requires_grad_(recipe.encoder_learning_rate > 0)
     is_phantom = all(name.startswith("phantom-") for name in validation["study_id"])
     references = processor.batch_decode(processor(text=list(validation["findings"]))["labels"], clean=True)
     augmentation = None if recipe.augmentation is None else CXRAugmentation(**recipe.augmentation)

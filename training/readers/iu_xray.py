@@ -267,7 +267,7 @@ def _finish_all(
     columns = (TextColumn("reading studies"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,
-        Progress(*columns, console=Console(stderr=True)) as progress,
+        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
     ):
         results = pool.map(lambda study: _finish(study, folder), studies)
         for result in progress.track(results, total=len(studies)):

@@ -47,10 +47,15 @@ class Person:
     fat: float = _vary(0.6, 0.14)  # attenuation of soft tissue
     bone: float = _vary(0.155, 0.03)  # attenuation of a rib
     breast: float = _vary(0.06, 0.09)
-    rib_gap: float = _vary(15.5, 1.0)  # from one rib to the next
+    rib_share: float = _vary(0.120, 0.006)  # from one rib to the next, in heights of the lung
     rib_drop: float = _vary(34, 7)  # from a rib's neck to its side
     depth: float = _vary(84, 7)  # half the depth of the thorax (lateral view)
     vessels: float = _vary(0.11, 0.03)
+
+    @property
+    def rib_gap(self) -> float:
+        """Pixels from one rib to the next."""
+        return self.rib_share * (self.base - self.apex)
 
 
 def make_person(rng: np.random.Generator) -> Person:

@@ -55,11 +55,11 @@ FILM = 224  # pixels of the square film
 
 # What the words mean, in shares of the lung's height or canvas pixels; the gaps between ranges make them learnable.
 _ZONE_CENTRES = {"upper": (0.20, 0.30), "middle": (0.46, 0.57), "lower": (0.74, 0.84)}  # from apex to diaphragm
-_NODULE_RADII = {"small": (7.5, 9.0), "large": (13.5, 16.0)}
+_NODULE_RADII = {"small": (8.5, 10.0), "large": (15.0, 18.0)}
 _HEART_RATIOS = {"mild": (0.55, 0.58), "marked": (0.66, 0.71)}  # heart width over thoracic width
 _FLUID_LEVELS = {"small": (-0.02, 0.04), "moderate": (0.27, 0.34), "large": (0.55, 0.64)}  # above the diaphragm
 _PNEUMOTHORAX_GAPS = {"small": (10.0, 13.0, 24.0, 30.0), "large": (29.0, 36.0, 44.0, 52.0)}  # side, side, top, top
-_FRACTURED_RIBS = {"upper": (2, 4), "lower": (6, 8)}  # counted from 0, end excluded
+_FRACTURED_RIBS = {"upper": (2, 3), "lower": (5, 6)}  # two neighbours, counted from 0
 _AIR = 0.78  # share of the soft tissue's attenuation that a lung's air takes away
 
 
@@ -99,7 +99,7 @@ def plan_site(finding: Finding, rng: np.random.Generator) -> Site:
     level, radius = (0.0, 0.0), (0.0, 0.0)
     if finding.kind in ("consolidation", "nodule"):
         level = _ZONE_CENTRES[finding.place]
-        radius = (21.0, 26.0) if finding.kind == "consolidation" else _NODULE_RADII[finding.size]
+        radius = (25.0, 31.0) if finding.kind == "consolidation" else _NODULE_RADII[finding.size]
     elif finding.kind == "effusion":
         level = _FLUID_LEVELS[finding.size]
     elif finding.kind == "pneumothorax":
@@ -199,10 +199,11 @@ def paint_pneumothorax(half: Half, site: Site) -> Array:
 
 def paint_consolidation(half: Half, site: Site) -> Array:
     """A cloud of airless lung: several soft blobs around one centre."""
-    row, column = _place(half, site, 0.75 * site.radius)
+    row, column = _place(half, site, 0.65 * site.radius)
     cloud = _draw_cloud(OUTWARD - column, ROW - row, site)
     cloud *= half.aired.cover
-    half.air *= 1 - 0.85 * cloud
+    half.air *= 1 - 0.9 * cloud
+    half.soft += 0.06 * cloud
     return cloud
 
 
@@ -211,8 +212,8 @@ def paint_nodule(half: Half, site: Site) -> Array:
     row, column = _place(half, site, site.radius + 3)
     distance = np.sqrt((OUTWARD - column) ** 2 + (ROW - row) ** 2)
     spot = soften(site.radius - distance, 1.0)
-    half.air *= 1 - 0.75 * spot
-    half.soft += 0.07 * spot
+    half.air *= 1 - 0.9 * spot
+    half.soft += 0.14 * spot
     return spot
 
 
@@ -257,30 +258,34 @@ def _draw_cloud(across: Array, down: Array, site: Site) -> Array:
 
 
 def draw_ribs(person: Person, half: Half, fracture: tuple[Finding, Site] | None) -> Array:
-    """Add all ribs of one side; breaks one where a fracture is given. Returns the box of the break, or nothing."""
+    """Add all ribs of one side; breaks two neighbours where a fracture is given. Returns the box of the break."""
     posterior, anterior = rib_paths(person)
     behind, before = rib_strengths(person, half.lung, posterior, anterior)
     box = np.zeros(4, np.float32)
     if fracture is not None:
         finding, site = fracture
-        rib = _FRACTURED_RIBS[finding.place][0] + int(site.along * 2)
-        box = break_rib(person, posterior[rib], behind[rib], site)
+        first, last = _FRACTURED_RIBS[finding.place]
+        heart_edge = max(float((half.heart[int(posterior[rib, 50])] > 0.5).sum()) for rib in (first, last))
+        upper, lower = (break_rib(person, posterior[rib], behind[rib], heart_edge, site) for rib in (first, last))
+        box = np.concatenate([np.minimum(upper, lower)[:2], np.maximum(upper, lower)[2:]])
     draw_strokes(half.bone, 6, np.concatenate([posterior, anterior]), 3.1, np.concatenate([behind, before]))
     return box
 
 
-def break_rib(person: Person, centre: Array, strength: Array, site: Site) -> Array:
-    """Part one rib (centre and strength (122,), changed in place): a gap, and its outer end dropped by a step."""
-    at = int((0.50 + 0.22 * site.across) * person.width) - 6
+def break_rib(person: Person, centre: Array, strength: Array, heart_edge: float, site: Site) -> Array:
+    """Part one rib beside the heart: a gap, and its outer end dropped by a step. Returns the box of the break.
+
+    centre, strength (n,) are changed in place.
+    """
+    inner, outer = max(0.46 * person.width, heart_edge + 12), 0.76 * person.width
+    at = int(min(inner + site.across * max(outer - inner, 0), outer)) - 6
     columns = np.arange(len(centre))
-    outer = columns > at
-    step = 9.0
-    row = float(centre[at])
-    centre[outer] += step * np.exp(-(columns[outer] - at) / 45)
     distance = np.abs(columns - at)
-    strength *= 1 + 1.1 * np.exp(-(((distance - 6) / 6.0) ** 2))  # dense ends, as bone seen end on
-    strength[distance < 3] = 0
-    return np.array([at + 6 - 12, row - 7, at + 6 + 12, row + step + 7], np.float32)
+    row, step = float(centre[at]), 0.75 * person.rib_gap
+    centre[columns > at] += step * np.exp(-(columns[columns > at] - at) / 40)
+    strength += 2.4 * person.bone * np.exp(-(((distance - 7) / 5.0) ** 2))  # dense ends, as bone seen end on
+    strength[distance < 4] = 0
+    return np.array([at + 6 - 15, row - 7, at + 6 + 15, row + step + 7], np.float32)
 
 
 def _draw_stomach(person: Person, air: Array, rng: np.random.Generator) -> None:
@@ -369,7 +374,8 @@ def paint_lateral_effusion(
 ) -> Array:
     """Fluid of one side: it fills the sulcus behind first, its surface climbing towards the back."""
     share = np.clip((COLUMN - profile.front.min()) / (profile.back.max() - profile.front.min()), 0, 1)
-    surface = profile.crest - site.level * (profile.crest - profile.apex) + 12 - 18 * share**2
+    crest = float(profile.floors[side].min())
+    surface = crest - site.level * (crest - profile.apex) + 12 - 18 * share**2
     fluid = soften(np.minimum(ROW - surface, depth + 1.5), 1.5)
     lung *= 1 - fluid
     soft += 0.05 * fluid
@@ -437,7 +443,6 @@ def expose(attenuation: Array, boxes: dict[Finding, Array], rng: np.random.Gener
     film += (rng.uniform(0.010, 0.026) * (0.5 + film)) * _noise_bank()[top : top + FILM, left : left + FILM]
     film *= 1000
     pixels = _draw_curve(rng)[np.minimum(np.maximum(film, 0), 1999).astype(np.int16)]
-    pixels = _draw_curve(rng)[film.astype(np.int16)]
     moved = {finding: _move_box(box, forward, centre, shift + FILM / 2) for finding, box in boxes.items()}
     return Film(pixels, moved)
 

@@ -65,47 +65,48 @@ KINDS: dict[str, Kind] = {
 REGIONS: tuple[str, ...] = tuple(dict.fromkeys(kind.region for kind in KINDS.values()))
 UNITS: tuple[str, ...] = tuple(f"{name}/{side}" for name, kind in KINDS.items() for side in kind.sides)
 
-# {size}ly spells "mildly" and "markedly".
+# At most eight words a finding and seven a normal statement: the longest report then keeps within 58 words and full
+# stops, and the end mark within the 60 tokens that the field's models read. {size}ly spells "mildly" and "markedly".
 _FINDING_TEMPLATES: dict[str, tuple[str, ...]] = {
     "cardiomegaly": (
         "There is {size} cardiomegaly.",
         "The heart is {size}ly enlarged.",
         "{size} enlargement of the cardiac silhouette is present.",
-        "The cardiac silhouette is {size}ly increased in size.",
+        "The cardiac shadow is {size}ly widened.",
     ),
     "consolidation": (
-        "There is consolidation in the {side} {place} zone.",
-        "Patchy airspace opacity is seen in the {side} {place} zone.",
+        "There is {side} {place} zone consolidation.",
+        "Patchy airspace opacity in the {side} {place} zone.",
         "The {side} {place} lung zone is consolidated.",
-        "{side} {place} zone consolidation is noted.",
+        "Air bronchograms mark a {side} {place} consolidation.",
     ),
     "nodule": (
-        "There is a {size} nodule in the {side} {place} zone.",
-        "A {size} {side} {place} zone nodule is seen.",
-        "A {size} rounded nodule projects over the {side} {place} zone.",
+        "There is a {size} {side} {place} zone nodule.",
+        "A {size} {side} {place} lung nodule is seen.",
         "The {side} {place} zone contains a {size} nodule.",
+        "{size} round density within the {side} {place} zone.",
     ),
     "pneumothorax": (
         "There is a {size} {side} pneumothorax.",
         "A {size} pneumothorax is present on the {side}.",
         "{size} {side} apical pneumothorax is noted.",
-        "A visible pleural line indicates a {size} {side} pneumothorax.",
+        "A pleural line indicates a {size} {side} pneumothorax.",
     ),
     "effusion": (
         "There is a {size} {side} pleural effusion.",
-        "A {size} pleural effusion is seen on the {side}.",
+        "A {size} amount of {side} pleural fluid.",
         "{size} {side} pleural effusion is noted.",
-        "A {size} amount of pleural fluid layers on the {side}.",
+        "{size} {side} effusion blunts the costophrenic angle.",
     ),
     "fracture": (
-        "There is a displaced fracture of a {side} {place} rib.",
-        "A displaced {side} {place} rib fracture is seen.",
-        "One of the {side} {place} ribs is fractured.",
-        "Displaced {side} {place} rib fracture is noted.",
+        "There are displaced {side} {place} rib fractures.",
+        "Displaced {side} {place} rib fractures are seen.",
+        "Two of the {side} {place} ribs are broken.",
+        "The {side} {place} ribs show displaced fractures.",
     ),
     "pacemaker": (
         "A {side} chest wall pacemaker is in place.",
-        "There is a {side} sided cardiac pacemaker with one lead.",
+        "{side} sided cardiac pacemaker with one lead.",
         "{side} pacemaker device with its lead is noted.",
     ),
 }
@@ -117,23 +118,27 @@ _NORMAL_TEMPLATES: dict[str, tuple[str, ...]] = {
         "Heart size is within normal limits.",
         "The cardiac silhouette is not enlarged.",
         "The cardiomediastinal contours are unremarkable.",
+        "No cardiomegaly.",
     ),
     "lungs": (
         "The lungs are clear.",
         "No focal consolidation or nodule is seen.",
         "Both lungs are free of focal opacity.",
+        "The lungs are well aerated and clear.",
         "There is no airspace disease or nodule.",
     ),
     "pleura": (
         "No pleural effusion or pneumothorax.",
         "There is no pneumothorax or pleural effusion.",
         "The pleural spaces are clear.",
+        "Costophrenic angles are sharp and no pneumothorax.",
         "Neither effusion nor pneumothorax is identified.",
     ),
     "bones": (
         "The bones are intact.",
         "No acute bony abnormality is identified.",
         "The osseous structures are unremarkable.",
+        "Visualized ribs and clavicles appear normal.",
         "No displaced rib fracture is seen.",
     ),
 }
