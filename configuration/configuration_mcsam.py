@@ -4,12 +4,12 @@ The paper's text with its sizes is not available to us: each number below carrie
 "S5" is the released code of R2GenCMN, the nearest ancestor, whose settings this line of work shares.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from transformers import AutoConfig, PretrainedConfig, ResNetConfig
 from transformers.models.marian.configuration_marian import MarianConfig
 
-SubConfig = PretrainedConfig | dict[str, Any] | None
+SubConfig: TypeAlias = PretrainedConfig | dict[str, Any] | None
 
 
 class MCSAMConfig(PretrainedConfig):

@@ -293,7 +293,7 @@ class MCSAMForConditionalGeneration(MCSAMPreTrainedModel, GenerationMixin):
     def get_output_embeddings(self) -> nn.Module:
         return self.lm_head
 
-    def set_output_embeddings(self, value: nn.Module) -> None:
+    def set_output_embeddings(self, value: nn.Linear) -> None:
         self.lm_head = value
 
     def forward(
@@ -327,7 +327,9 @@ class MCSAMForConditionalGeneration(MCSAMPreTrainedModel, GenerationMixin):
             encoder_outputs = self.encoder(pixel_values, view_mask)
         if decoder_input_ids is None:
             if labels is None:
-                raise ValueError("Either `labels` or `decoder_input_ids` is needed. Got neither; to write: generate().")
+                raise ValueError(
+                    "Either `labels` or `decoder_input_ids` is needed. Got neither; to write: generate()."
+                )
             decoder_input_ids = shift_right(labels, self.config.decoder_start_token_id, self.config.pad_token_id)
         words = self.embed_words(decoder_input_ids)  # T': (B, T, D)
         decoded = self._decode(
@@ -340,7 +342,9 @@ class MCSAMForConditionalGeneration(MCSAMPreTrainedModel, GenerationMixin):
             output_hidden_states=output_hidden_states,
         )
         logits = self.lm_head(decoded.last_hidden_state)
-        losses = {} if labels is None else self._losses(logits, labels, decoder_input_ids, words, encoder_outputs)
+        losses: dict[str, Any] = {}
+        if labels is not None:
+            losses = self._losses(logits, labels, decoder_input_ids, words, encoder_outputs)
         output = MCSAMOutput(
             **losses,
             logits=logits,

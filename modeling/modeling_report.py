@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, PretrainedConfig, SiglipVisionConfig
+from transformers import AutoModel, PretrainedConfig, PreTrainedModel, SiglipVisionConfig
 from transformers.models.siglip.modeling_siglip import SiglipEncoder
 
 
@@ -41,7 +41,7 @@ def grid_positions(height: int, width: int, dim: int, like: Tensor) -> Tensor:
     return torch.cat([rows, columns], dim=-1).flatten(0, 1).to(like.dtype)
 
 
-def feature_width(backbone: nn.Module) -> int:
+def feature_width(backbone: PreTrainedModel) -> int:
     """Channels of the backbone's last feature map."""
     config = backbone.config
     if config.model_type == "timm_wrapper":
@@ -90,12 +90,12 @@ class VisualTokens(nn.Module):
         """(films, C, H, W) -> (films, N_view, D)."""
         features = self.backbone(pixel_values=films).last_hidden_state
         is_grid = features.dim() == 4
-        size = features.shape[-2:]
+        height, width = features.shape[-2:]
         if is_grid:
             features = features.flatten(2).transpose(1, 2)  # (films, N_view, channels)
         # R2GenCMN takes ReLU here. We normalise: small fresh features would drown in the positions added to them.
         tokens = self.dropout(self.norm(self.project(features)))
-        return tokens + grid_positions(*size, tokens.shape[-1], tokens) if is_grid else tokens
+        return tokens + grid_positions(height, width, tokens.shape[-1], tokens) if is_grid else tokens
 
 
 class VisualEncoder(nn.Module):

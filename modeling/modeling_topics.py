@@ -106,6 +106,8 @@ def sinkhorn(cost: Tensor, words: Tensor, topics: Tensor) -> tuple[Tensor, Tenso
 class TopicModel(nn.Module):
     """NSTM: topic vectors G and the encoder that tells a report's topics from its words."""
 
+    vectors: Tensor  # registered as a buffer
+
     def __init__(self, vectors: Tensor, topics: int) -> None:
         super().__init__()
         self.register_buffer("vectors", F.normalize(vectors, dim=-1))  # (W, E), fixed as in NSTM

@@ -19,14 +19,14 @@ from .processing_text import clean_report, restore_report, save_tokenizer
 IGNORED_LABEL = -100  # what PyTorch's cross-entropy skips
 
 
-class MCSAMProcessorKwargs(ProcessingKwargs, total=False):
+class MCSAMProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-arg]
     """Keywords of one call; Transformers merges them with these defaults and the tokenizer's own.
 
-    The type checker is told to look away: Transformers uses typed dictionaries in ways that typing does not foresee.
+    The type checker does not read Transformers, so it cannot know that this is a typed dictionary.
     """
 
-    images_kwargs: CXRImagesKwargs  # type: ignore[misc]
-    _defaults = {  # type: ignore[misc]
+    images_kwargs: CXRImagesKwargs
+    _defaults = {
         "text_kwargs": {"padding": True, "truncation": True, "add_special_tokens": True},
     }
 
@@ -44,7 +44,7 @@ class MCSAMProcessor(ProcessorMixin):
     """
 
     attributes = ["image_processor", "tokenizer"]
-    valid_processor_kwargs = MCSAMProcessorKwargs  # type: ignore[assignment]
+    valid_processor_kwargs = MCSAMProcessorKwargs
     if hasattr(ProcessorMixin, "attributes"):  # Transformers 4.57 asks for these; 5.x calls them deprecated
         image_processor_class = "AutoImageProcessor"
         tokenizer_class = "AutoTokenizer"
@@ -85,7 +85,7 @@ class MCSAMProcessor(ProcessorMixin):
         if images is None and text is None:
             raise ValueError("`MCSAMProcessor` needs `images`, `text` or both. Got neither.")
         merged = self._merge_kwargs(
-            MCSAMProcessorKwargs,  # type: ignore[arg-type]
+            MCSAMProcessorKwargs,
             tokenizer_init_kwargs=self.tokenizer.init_kwargs,
             return_tensors=return_tensors,
             **kwargs,

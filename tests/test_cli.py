@@ -10,19 +10,6 @@ from radscribe.training.readers.studies import load_studies
 
 
 @pytest.fixture
-def radscribe(monkeypatch, capsys):
-    """radscribe("prepare", ...): run the command in this process -> (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["radscribe", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        return end.value.code or 0, *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
 def source(tmp_path, draw_film, write_lines):
     draw_film("src/a.png")
     rows = [{"id": name, "images": ["a.png"], "findings": "Lungs are clear.", "split": "val"} for name in "bc"]

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModel, PreTrainedModel
 
 from ..configuration.configuration_mcsam import MCSAMConfig
@@ -32,7 +33,7 @@ def load_checkpoint(name: str) -> tuple[MCSAMForConditionalGeneration, MCSAMProc
         )
     try:
         return MCSAMForConditionalGeneration.from_pretrained(name), MCSAMProcessor.from_pretrained(name)
-    except OSError as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(f"The checkpoint `{name}` is not whole: {_one_line(error)}") from error
 
 
@@ -66,7 +67,7 @@ def build_model(recipe: Recipe, processor: MCSAMProcessor, findings: list[str]) 
 
 def set_generation(model: PreTrainedModel, recipe: Recipe, processor: MCSAMProcessor) -> None:
     """How the checkpoint writes when nobody says otherwise; saved beside its weights."""
-    model.generation_config.update(max_length=processor.max_length, **recipe.generation)
+    model.generation_config.update(**{"max_length": processor.max_length} | recipe.generation)
 
 
 def _fill_memory(
@@ -80,7 +81,7 @@ def _fill_memory(
         words, config.vocab_size, config.memory_size, config.memory_dim, recipe.memory_init, recipe.seed
     )
     with torch.no_grad():
-        model.encoder.memory.bank.copy_(rows)
+        model.encoder.get_parameter("memory.bank").copy_(rows)
 
 
 def _pretrained_backbone(name: str) -> PreTrainedModel:

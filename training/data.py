@@ -1,4 +1,4 @@
-"""Studies as the models take them: films read from their files, augmented while training, collated by the processor."""
+"""Studies as the models take them: films read from their files, augmented in training, collated by the processor."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,30 +7,47 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from PIL import Image
 from transformers import ProcessorMixin
 
 from ..processing.image_processing_cxr import CXRAugmentation, read_grey
 
 
 class StudyFilms(torch.utils.data.Dataset):
-    """One item a study: `{"images": films, "text": findings}`; films are paths, or Pillow images once augmented."""
+    """One item a study: `{"images": films, "text": findings}`; films are Pillow images.
 
-    def __init__(self, studies: datasets.Dataset, augmentation: CXRAugmentation | None = None) -> None:
+    Args:
+        studies: study records.
+        augmentation: change of each film, anew each time it is read.
+        keep: hold decoded films in memory, for small sets that fit (in each worker that reads them).
+    """
+
+    def __init__(
+        self, studies: datasets.Dataset, augmentation: CXRAugmentation | None = None, keep: bool = False
+    ) -> None:
         # Plain lists: a row of an Arrow table costs more than the film's decoding.
         self.paths: list[list[str]] = list(studies["images"])
         self.findings: list[str] = list(studies["findings"])
         self.augmentation = augmentation
+        self.kept: dict[str, Image.Image] | None = {} if keep else None
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        films: list[Any] = self.paths[index]
+        films = [self._read(path) for path in self.paths[index]]
         if self.augmentation is not None:
             # Torch seeds its generator anew for each worker and epoch, so films differ and runs repeat.
             rng = np.random.default_rng(int(torch.randint(2**31, ()).item()))
             films = [self.augmentation(film, rng) for film in films]
         return {"images": films, "text": self.findings[index]}
+
+    def _read(self, path: str) -> Image.Image:
+        if self.kept is None:
+            return read_grey(path)
+        if path not in self.kept:
+            self.kept[path] = read_grey(path)
+        return self.kept[path]
 
 
 def collate_with(processor: ProcessorMixin, max_views: int) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
@@ -74,5 +91,3 @@ def single_films(paths: list[Path]) -> datasets.Dataset:
         read_grey(path)
     record = {"study_id": [paths[0].stem], "images": [[str(path) for path in paths]], "findings": [""]}
     return datasets.Dataset.from_dict(record)
-
-

@@ -69,7 +69,5 @@ def _write_reports(network: Any, processor: Any, loader: Any) -> Iterator[str]:
     network = network.to(device).eval()
     batches = track(loader, "writing reports", console=Console(stderr=True), disable=len(loader) < 2)
     for batch in batches:
-        ids = network.generate(
-            pixel_values=batch["pixel_values"].to(device), view_mask=batch["view_mask"].to(device)
-        )
+        ids = network.generate(pixel_values=batch["pixel_values"].to(device), view_mask=batch["view_mask"].to(device))
         yield from processor.batch_decode(ids)

@@ -33,6 +33,7 @@ class Recipe:
     memory_init: str = "ot"  # MCSAM's bank: ot | kmeans | random
     image_processor: dict[str, Any] = dataclasses.field(default_factory=dict)
     augmentation: dict[str, Any] | None = None  # train-time changes of a film; null: none
+    keep_films: bool = False  # hold decoded films in memory while training; for sets of a few thousand small films
     report_style: str = "iu"  # cleaning rules: iu | mimic
     min_frequency: int = 3  # a word enters the vocabulary from so many occurrences on
     max_length: int = 60  # words of a report, start mark included

@@ -89,7 +89,7 @@ def _assemble(
         model=model,
         args=_arguments(recipe),
         encoder_learning_rate=recipe.encoder_learning_rate,
-        train_dataset=StudyFilms(training, augmentation),
+        train_dataset=StudyFilms(training, augmentation, keep=recipe.keep_films),
         eval_dataset=StudyFilms(validation),
         data_collator=collate_with(processor, model.config.max_views),
         processing_class=processor,

@@ -22,6 +22,8 @@ BACKBONE = "encoder.visual.backbone."
 class ReportTrainer(Seq2SeqTrainer):
     """`Seq2SeqTrainer` with a learning rate of its own for the visual backbone, and each component loss logged."""
 
+    optimizer: torch.optim.Optimizer | None
+
     def __init__(self, *args: Any, encoder_learning_rate: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.encoder_learning_rate = encoder_learning_rate
@@ -47,7 +49,7 @@ class ReportTrainer(Seq2SeqTrainer):
             for (backbone, decay), parameters in groups.items()
         ]
         betas = (self.args.adam_beta1, self.args.adam_beta2)
-        self.optimizer = torch.optim.AdamW(settings, betas=betas, eps=self.args.adam_epsilon)
+        self.optimizer = torch.optim.AdamW(settings, betas=betas, eps=self.args.adam_epsilon, fused=True)
         return self.optimizer
 
     def compute_loss(self, model: Any, inputs: dict, return_outputs: bool = False, **kwargs: Any) -> Any:
@@ -88,8 +90,15 @@ class RunLog(TrainerCallback):
         if "loss" in logs:
             self._say(state, [name for name in logs if name.endswith("loss")], logs)
         elif f"eval_{self.select_by}" in logs:
-            names = ["eval_loss", "eval_bleu_4", "eval_cider", "eval_finding_f1", "eval_distinct"]
-            self._say(state, [name for name in names if name in logs], logs)
+            names = [
+                "eval_loss",
+                f"eval_{self.select_by}",
+                "eval_bleu_4",
+                "eval_cider",
+                "eval_finding_f1",
+                "eval_distinct",
+            ]
+            self._say(state, [name for name in dict.fromkeys(names) if name in logs], logs)
 
     def _say(self, state: TrainerState, names: list[str], logs: dict[str, float]) -> None:
         if self.first_step is None:

@@ -5,8 +5,8 @@ labels of the study give the true ones, and the two are compared.
 
 Definitions. A unit stated and true is a true positive, stated and not true a false positive, true and not stated a
 false negative. A unit stated twice counts once. A report that states a unit and also denies it ("no pneumothorax"
-beside "left pneumothorax") has not answered: the unit is a false positive, and a false negative where it is true. Every
-sentence that cannot be read is one false positive of no unit: it enters the micro figures only.
+beside "left pneumothorax") has not answered: the unit is a false positive, and a false negative where it is true.
+Every sentence that cannot be read is one false positive of no unit: it enters the micro figures only.
 precision = TP / (TP + FP), recall = TP / (TP + FN), F1 = 2 TP / (2 TP + FP + FN), each 0 where nothing is to divide.
 micro: over the sums of all units; macro: mean F1 over the units that are true or stated at least once.
 A high score proves that the pipeline uses the image; it says nothing about real films.

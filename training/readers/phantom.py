@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .phantom_drawing import Film, draw_study
-from .phantom_grammar import BLANK, KINDS, UNITS, Finding, all_findings, sort_findings, write_report
+from .phantom_grammar import BLANK, UNITS, Finding, all_findings, sort_findings, write_report
 from .studies import refuse_used_folder, remove_unfinished, save_studies
 
 NORMAL_SHARE = 0.35
@@ -79,7 +79,9 @@ def can_be_seen(findings: Sequence[Finding]) -> bool:
 
     Fluid covers what lies low, free air takes the room at the apex, a nodule drowns in a consolidation.
     """
-    return all(_side_can_be_seen({one.kind: one for one in findings if one.side == side}) for side in ("left", "right"))
+    return all(
+        _side_can_be_seen({one.kind: one for one in findings if one.side == side}) for side in ("left", "right")
+    )
 
 
 def _side_can_be_seen(found: dict[str, Finding]) -> bool:

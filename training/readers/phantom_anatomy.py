@@ -15,10 +15,11 @@ from functools import cache, cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]  # float32 wherever it is as large as a canvas
 
 CANVAS = 256  # pixels of the square canvas
 MIDLINE = CANVAS // 2
+AIR_EFFECT = 0.78  # share of the soft tissue's attenuation that a lung full of air takes away
 SIDES = ("right", "left")  # right of the patient = left of the image
 
 ROW: Array = np.arange(CANVAS, dtype=np.float32)[:, None]  # (256, 1)
@@ -72,14 +73,12 @@ def soften(distance: Array, width: float = 1.0) -> Array:
     return np.minimum(np.maximum(cover, 0, out=cover), 1, out=cover)  # np.clip costs twice as much here
 
 
-def draw_strokes(
-    layer: Array, start: int, centres: Array, half_width: Array | float, strength: Array | float
-) -> None:
+def draw_strokes(layer: Array, start: int, centres: Array, half_width: Array | float, strength: Array | float) -> None:
     """Add K bands to `layer`, each running through columns start..start+n.
 
     centres: (K, n) row of each band's axis; half_width, strength: broadcast to (K, n). A steep band is widened along
-    its column so that it keeps its thickness. Bands have brighter rims, as the cortex of a rib has. What leaves `layer`
-    is cut off.
+    its column so that it keeps its thickness. Bands have brighter rims, as the cortex of a rib has. What leaves
+    `layer` is cut off.
     """
     strength = np.broadcast_to(np.asarray(strength, np.float32), centres.shape)[:, : layer.shape[1] - start]
     centres = np.asarray(centres, np.float32)[:, : layer.shape[1] - start]
@@ -127,8 +126,8 @@ def ellipse_coverage(
 class Lung:
     """One lung of the frontal view in the frame of its side: rows v, columns r outwards from the midline.
 
-    outer, inner: (256,) lateral and mediastinal wall a row; floor: (128,) diaphragm a column; `depth` (256, 128) is the
-    distance to the nearest wall, positive inside; `cover` the same as coverage 0..1.
+    outer, inner: (256,) lateral and mediastinal wall a row; floor: (128,) diaphragm a column; `depth` (256, 128) is
+    the distance to the nearest wall, positive inside; `cover` the same as coverage 0..1.
     """
 
     side: str
@@ -262,7 +261,9 @@ def _vessel_trees(count: int = 8) -> Array:
             rise = slopes * along + rng.uniform(-0.006, 0.006, slopes.shape) * along**2
             rise += 1.5 * np.sin(along / rng.uniform(5, 9, slopes.shape)) + rng.uniform(-7, 7, slopes.shape)
             reach = rng.uniform(40, 66, slopes.shape)
-            fading = np.clip(1 - along / reach, 0, None) * np.clip(along / 6, 0, 1) * rng.uniform(0.5, 1.2, slopes.shape)
+            fading = (
+                np.clip(1 - along / reach, 0, None) * np.clip(along / 6, 0, 1) * rng.uniform(0.5, 1.2, slopes.shape)
+            )
             if sign == 0:
                 draw_strokes(tree, 10, 100 + rise, 1.5, fading)
             else:

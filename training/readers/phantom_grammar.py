@@ -65,7 +65,7 @@ KINDS: dict[str, Kind] = {
 REGIONS: tuple[str, ...] = tuple(dict.fromkeys(kind.region for kind in KINDS.values()))
 UNITS: tuple[str, ...] = tuple(f"{name}/{side}" for name, kind in KINDS.items() for side in kind.sides)
 
-# At most eight words a finding and seven a normal statement: the longest report then keeps within 58 words and full
+# At most eight words a finding and seven a normal statement: the longest report then keeps within 59 words and full
 # stops, and the end mark within the 60 tokens that the field's models read. {size}ly spells "mildly" and "markedly".
 _FINDING_TEMPLATES: dict[str, tuple[str, ...]] = {
     "cardiomegaly": (

@@ -1,0 +1,143 @@
+"""`radscribe ablate`: arms that parse, arms that are done stay done, one row of scores an arm."""
+
+import json
+
+import numpy as np
+import pytest
+
+from radscribe.training import ablate as module
+from radscribe.training.ablate import ARMS, ablate
+from radscribe.training.readers.phantom_grammar import write_report
+from radscribe.training.readers.studies import save_studies
+from radscribe.training.recipe import CONFIGS, load_recipe
+
+LEFT, RIGHT = ("effusion", "left", "large", "-"), ("effusion", "right", "small", "-")
+
+
+def report_of(finding):
+    return write_report([finding], np.random.default_rng(0))
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, study):
+    """run(*overrides): ablate mcsam_phantom with a training that only writes down what it was asked for."""
+    records = [
+        study(
+            f"phantom-0-{i}",
+            split="test",
+            findings=report_of(one),
+            labels=[{"name": "/".join(one), "image": 0, "box": []}],
+        )
+        for i, one in enumerate((LEFT, RIGHT))
+    ]
+    save_studies(records, tmp_path / "set")
+    calls = []
+
+    def train(recipe, overrides, resume=False):
+        settings = load_recipe(recipe, overrides)
+        (tmp_path / "runs" / settings.output_dir.split("/")[-1]).mkdir(parents=True, exist_ok=True)
+        calls.append((settings, resume))
+        return {"minutes": 0.5}
+
+    monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr(
+        module, "generate", lambda *arguments: [{"id": str(i), "report": report_of(LEFT)} for i in range(2)]
+    )
+
+    def start(*overrides):
+        calls.clear()
+        result = ablate(
+            "mcsam_phantom", [f"dataset={tmp_path / 'set'}", f"output_dir={tmp_path / 'runs'}", *overrides]
+        )
+        return result, calls
+
+    return start
+
+
+def test_every_model_has_arms():
+    assert set(ARMS) == set(CONFIGS)
+
+
+@pytest.mark.parametrize("arm", ARMS["mcsam"])
+def test_an_arm_is_a_recipe(arm):
+    change = ARMS["mcsam"][arm]
+    load_recipe("mcsam_phantom", [change] if change else [])
+
+
+@pytest.mark.parametrize("arm", set(ARMS["mcsam"]) - {"full"})
+def test_an_arm_changes_the_recipe(arm):
+    assert load_recipe("mcsam_phantom", [ARMS["mcsam"][arm]]) != load_recipe("mcsam_phantom")
+
+
+@pytest.mark.parametrize("arm", set(ARMS["mcsam"]) - {"full"})
+def test_an_arm_builds_a_model_of_its_own(arm):
+    """A size that the configuration refuses would show only after the other arms have been trained."""
+    recipe = load_recipe("mcsam_phantom", [ARMS["mcsam"][arm]])
+    encoder = recipe.encoder if isinstance(recipe.encoder, dict) else None
+    CONFIGS["mcsam"](encoder=encoder, **recipe.config)
+
+
+def test_every_arm_is_trained_once(run):
+    _, calls = run()
+    assert len(calls) == len(ARMS["mcsam"])
+
+
+def test_every_arm_has_a_folder_of_its_own(run):
+    _, calls = run()
+    assert len({settings.output_dir for settings, _ in calls}) == len(ARMS["mcsam"])
+
+
+def test_the_full_model_is_the_recipe_itself(run, tmp_path):
+    full = run()[1][0][0]
+    same = [f"dataset={tmp_path / 'set'}", f"output_dir={full.output_dir}"]
+    assert full == load_recipe("mcsam_phantom", same)
+
+
+def test_overrides_reach_every_arm(run):
+    _, calls = run("max_steps=7", "config.encoder_layers=3")
+    assert all(settings.max_steps == 7 and settings.config["encoder_layers"] == 3 for settings, _ in calls)
+
+
+def test_an_arm_that_is_done_is_not_trained_again(run):
+    first, _ = run()
+    second, calls = run()
+    assert calls == [] and second == first
+
+
+def test_an_arm_that_was_cut_off_is_gone_on_with(run, tmp_path):
+    (tmp_path / "runs" / "no_SAM" / "checkpoints" / "checkpoint-2").mkdir(parents=True)
+    resumed = [settings.output_dir for settings, resume in run()[1] if resume]
+    assert resumed == [str(tmp_path / "runs" / "no_SAM")]
+
+
+def test_there_is_one_row_an_arm(run):
+    assert [row["arm"] for row in run()[0]["rows"]] == list(ARMS["mcsam"])
+
+
+def test_a_row_says_how_often_the_findings_are_right(run):
+    """One of two studies is right, and each answer states one unit."""
+    assert run()[0]["rows"][0]["finding_f1"] == 0.5
+
+
+def test_a_row_says_how_many_reports_differ(run):
+    assert run()[0]["rows"][0]["distinct"] == 0.5
+
+
+def test_a_row_says_how_long_it_took(run):
+    assert run()[0]["rows"][0]["minutes"] == 0.5
+
+
+def test_the_table_is_saved_beside_the_arms(run, tmp_path):
+    result, _ = run()
+    assert json.loads((tmp_path / "runs" / "ablation.json").read_text()) == result
+
+
+def test_real_studies_have_no_phantom_exam(run, tmp_path, study):
+    save_studies([study("a", split="test"), study("b", split="test")], tmp_path / "real")
+    rows = run(f"dataset={tmp_path / 'real'}")[0]["rows"]
+    assert all("finding_f1" not in row and "bleu_4" in row for row in rows)
+
+
+def test_an_unknown_recipe_is_refused_before_any_training(run):
+    with pytest.raises(ValueError, match="neither a YAML file nor one of"):
+        ablate("mcsam_fantom", [])

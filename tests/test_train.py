@@ -1,0 +1,471 @@
+"""`radscribe train` from end to end on a few phantoms: complete folders, resuming, fine-tuning, one line for bad input."""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from radscribe.training import train as module
+from radscribe.training.build import load_checkpoint
+from radscribe.training.readers.phantom import write_phantoms
+from radscribe.training.readers.studies import load_studies, save_studies
+from radscribe.training.recipe import load_recipe
+from radscribe.training.train import environment, train
+
+FILES = ["recipe.yaml", "config.json", "generation_config.json", "model.safetensors", "metrics.jsonl", "result.json"]
+FILES += ["environment.json", "processor_config.json", "preprocessor_config.json", "tokenizer.json"]
+FILES += ["tokenizer_config.json", "checkpoints"]
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory):
+    """40 phantoms: 36 to train on, 2 to validate, 2 to test."""
+    out = tmp_path_factory.mktemp("data") / "phantoms"
+    write_phantoms(out, studies=40, seed=1, processes=1)
+    return out
+
+
+@pytest.fixture(scope="module")
+def settings(tiny, phantoms):
+    """settings(output_dir, key=value): overrides of mcsam_phantom for a run of four steps of the tiny model."""
+
+    def make(output_dir, **changes):
+        short = {"max_steps": 4, "eval_steps": 2, "batch_size": 4, "eval_batch_size": 2, "memory_init": "random"}
+        values = {"dataset": str(phantoms), "output_dir": str(output_dir), "warmup_steps": 0}
+        return [f"{key}={json.dumps(value)}" for key, value in (values | tiny | short | changes).items()]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def finished(settings, tmp_path_factory):
+    """A run that is done: its folder and what `train` returned. Copy the folder before changing it."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    return run, train("mcsam_phantom", settings(run, memory_init="ot"))
+
+
+@pytest.fixture
+def own_studies(draw_film, study, tmp_path):
+    """own_studies("zebra"): a set of four real-looking studies whose training reports have this word."""
+
+    def make(word="clear", splits=("train", "train", "train", "val"), **changes):
+        film = str(draw_film("own.png"))
+        texts = {"train": f"The lungs are {word}. The heart is normal.", "val": "The lungs are clear."}
+        records = [
+            study(f"own{i}", split=split, images=[film], findings=texts.get(split, ""), **changes)
+            for i, split in enumerate(splits)
+        ]
+        save_studies(records, tmp_path / "own")
+        return str(tmp_path / "own")
+
+    return make
+
+
+def log_of(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def words_of(run):
+    return set(json.loads((run / "tokenizer.json").read_text())["model"]["vocab"])
+
+
+# One run, looked at from all sides
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
+def test_the_folder_of_a_run_is_complete(finished, name):
+    assert (finished[0] / name).exists()
+
+
+@pytest.mark.slow
+def test_a_run_makes_the_steps_of_its_recipe(finished):
+    assert finished[1]["steps"] == 4
+
+
+@pytest.mark.slow
+def test_the_result_is_saved_as_it_is_returned(finished):
+    run, result = finished
+    assert json.loads((run / "result.json").read_text()) == result
+
+
+@pytest.mark.slow
+def test_the_recipe_is_saved_as_it_was_run(finished, settings):
+    run, _ = finished
+    assert load_recipe(str(run / "recipe.yaml")) == load_recipe("mcsam_phantom", settings(run, memory_init="ot"))
+
+
+@pytest.mark.slow
+def test_component_losses_are_logged(finished):
+    training = [entry for entry in log_of(finished[0]) if "loss" in entry]
+    assert [entry["step"] for entry in training] == [2, 4]
+    weight = 1.0
+    for entry in training:
+        parts = entry["generation_loss"] + weight * entry["alignment_loss"]
+        assert entry["loss"] == pytest.approx(parts, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_validation_writes_reports_and_examines_them(finished):
+    steps = [entry["step"] for entry in log_of(finished[0]) if {"eval_finding_f1", "eval_bleu_4"} <= set(entry)]
+    assert steps == [2, 4, 4]  # the last one is of the best checkpoint
+
+
+@pytest.mark.slow
+def test_the_best_checkpoint_is_what_is_left(finished):
+    run, result = finished
+    scores = [entry["eval_finding_f1"] for entry in log_of(run) if "eval_finding_f1" in entry]
+    assert result["validation"]["finding_f1"] == max(scores)
+
+
+@pytest.mark.slow
+def test_the_weights_left_are_those_of_a_checkpoint(finished):
+    run, _ = finished
+    own = load_file(run / "model.safetensors")
+    saved = [load_file(path / "model.safetensors") for path in (run / "checkpoints").iterdir()]
+    assert any(all(torch.equal(own[name], other[name]) for name in own) for other in saved)
+
+
+@pytest.mark.slow
+def test_the_folder_loads_as_model_and_processor(finished):
+    model, processor = load_checkpoint(str(finished[0]))
+    assert model.config.vocab_size == len(processor.tokenizer)
+
+
+@pytest.mark.slow
+def test_the_folder_says_how_it_writes(finished):
+    saved = json.loads((finished[0] / "generation_config.json").read_text())
+    assert saved["max_length"] == 70 and saved["decoder_start_token_id"] == 1
+
+
+@pytest.mark.slow
+def test_the_environment_is_written_down(finished):
+    saved = json.loads((finished[0] / "environment.json").read_text())
+    assert set(saved) == set(environment()) and saved["versions"]["torch"] == torch.__version__
+
+
+@pytest.mark.slow
+def test_parameters_are_counted(finished):
+    model, _ = load_checkpoint(str(finished[0]))
+    assert finished[1]["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+
+
+# Other runs
+
+
+@pytest.mark.slow
+def test_the_test_split_is_never_opened(settings, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(module, "load_studies", lambda path, split: opened.append(split) or load_studies(path, split))
+    train("mcsam_phantom", settings(tmp_path / "run", max_steps=1))
+    assert set(opened) == {"train", "val"}
+
+
+@pytest.mark.slow
+def test_words_of_validation_alone_enter_no_vocabulary(settings, own_studies, tmp_path):
+    data = own_studies("foggy")
+    train("mcsam_phantom", settings(tmp_path / "run", dataset=data, max_steps=1, select_by="bleu_4"))
+    assert "foggy" in words_of(tmp_path / "run") and "clear" not in words_of(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_real_studies_are_not_examined_as_phantoms(settings, own_studies, tmp_path):
+    result = train("mcsam_phantom", settings(tmp_path / "run", dataset=own_studies(), max_steps=1, select_by="cider"))
+    assert "finding_f1" not in result["validation"] and "cider" in result["validation"]
+
+
+@pytest.mark.slow
+def test_one_seed_trains_one_model(settings, tmp_path):
+    for name in ("a", "b"):
+        train("mcsam_phantom", settings(tmp_path / name, max_steps=2))
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("a", "b"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.slow
+def test_seeds_train_different_models(settings, tmp_path):
+    for seed in (1, 2):
+        train("mcsam_phantom", settings(tmp_path / str(seed), max_steps=1, seed=seed))
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("1", "2"))
+    assert not torch.equal(first["prompts"], second["prompts"])
+
+
+@pytest.mark.slow
+def test_a_frozen_backbone_stays_as_it_was(settings, finished, tmp_path):
+    changes = {"init_from": str(finished[0]), "encoder_learning_rate": 0.0, "max_steps": 2}
+    train("mcsam_phantom", settings(tmp_path / "run", **changes))
+    before, after = (load_file(run / "model.safetensors") for run in (finished[0], tmp_path / "run"))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved and not any("backbone" in name for name in moved)
+
+
+@pytest.mark.slow
+def test_a_run_shorter_than_its_validation_interval_is_whole(settings, tmp_path):
+    result = train("mcsam_phantom", settings(tmp_path / "run", max_steps=1, eval_steps=5))
+    assert result["steps"] == 1 and (tmp_path / "run" / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_patience_ends_a_run_that_no_longer_improves(settings, tmp_path):
+    still = {"learning_rate": 0.0, "encoder_learning_rate": 0.0, "max_steps": 20, "eval_steps": 1, "patience": 2}
+    assert train("mcsam_phantom", settings(tmp_path / "run", **still))["steps"] == 3
+
+
+@pytest.mark.slow
+def test_validation_may_use_a_part_of_the_studies(settings, tmp_path, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(module, "StudyFilms", lambda data, *a, **k: sizes.append(len(data)) or _films(data, *a, **k))
+    train("mcsam_phantom", settings(tmp_path / "run", max_steps=1, eval_studies=1))
+    assert sizes == [36, 1]
+
+
+def _films(*arguments, **options):
+    from radscribe.training.data import StudyFilms
+
+    return StudyFilms(*arguments, **options)
+
+
+@pytest.mark.slow
+def test_the_loss_falls_over_some_steps(settings, tmp_path):
+    fast = {"max_steps": 60, "eval_steps": 60, "learning_rate": 1e-2, "batch_size": 8}
+    train("mcsam_phantom", settings(tmp_path / "run", **fast))
+    losses = [entry["generation_loss"] for entry in log_of(tmp_path / "run") if "loss" in entry]
+    assert losses[-1] < losses[0] - 0.5
+
+
+# Resuming
+
+
+@pytest.fixture
+def half_done(finished, tmp_path):
+    """A copy of the finished run, to go on with."""
+    return shutil.copytree(finished[0], tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_resuming_goes_on_to_more_steps(half_done, settings):
+    result = train("mcsam_phantom", settings(half_done, max_steps=6, memory_init="ot"), resume=True)
+    assert result["steps"] == 6
+    assert [entry["step"] for entry in log_of(half_done) if "loss" in entry] == [2, 4, 6]
+
+
+@pytest.mark.slow
+def test_a_run_that_was_cut_off_ends_like_one_that_was_not(settings, tmp_path):
+    """Same weights, bit by bit: optimizer, schedule and the order of studies are taken up where they were left."""
+    train("mcsam_phantom", settings(tmp_path / "whole", select_by="loss"))
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    shutil.rmtree(tmp_path / "cut" / "checkpoints" / "checkpoint-4")
+    train("mcsam_phantom", settings(tmp_path / "cut", select_by="loss"), resume=True)
+    last = "checkpoints/checkpoint-4/model.safetensors"
+    whole, cut = (load_file(tmp_path / name / last) for name in ("whole", "cut"))
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+@pytest.mark.slow
+def test_a_used_folder_is_refused(finished, settings):
+    run, _ = finished
+    with pytest.raises(ValueError, match="is not empty: `--resume` goes on with it, another name starts anew"):
+        train("mcsam_phantom", settings(run))
+
+
+def test_a_folder_with_somebodys_files_is_refused(settings, tmp_path):
+    (tmp_path / "letter.txt").write_text("")
+    with pytest.raises(ValueError, match=r"^`output_dir` `[^\n]*` is not empty"):
+        train("mcsam_phantom", settings(tmp_path))
+
+
+def test_a_file_as_output_dir_is_refused(settings, tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(NotADirectoryError, match=r"^`output_dir` must be a folder. Got the file"):
+        train("mcsam_phantom", settings(tmp_path / "run"))
+
+
+def test_resuming_what_was_never_begun_is_refused(settings, tmp_path):
+    with pytest.raises(ValueError, match=r"^`--resume`: `[^\n]*` holds no checkpoint"):
+        train("mcsam_phantom", settings(tmp_path / "run"), resume=True)
+
+
+# Fine-tuning
+
+
+@pytest.mark.slow
+def test_fine_tuning_keeps_the_vocabulary(finished, settings, own_studies, tmp_path):
+    changes = {"init_from": str(finished[0]), "dataset": own_studies("zebra"), "max_steps": 1, "select_by": "bleu_4"}
+    train("mcsam_phantom", settings(tmp_path / "run", **changes))
+    assert words_of(tmp_path / "run") == words_of(finished[0]) and "zebra" not in words_of(finished[0])
+
+
+@pytest.mark.slow
+def test_fine_tuning_starts_from_the_weights(finished, settings, tmp_path):
+    still = {"learning_rate": 0.0, "encoder_learning_rate": 0.0, "max_steps": 1, "init_from": str(finished[0])}
+    train("mcsam_phantom", settings(tmp_path / "run", **still))
+    before, after = (load_file(run / "model.safetensors") for run in (finished[0], tmp_path / "run"))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.slow
+def test_fine_tuning_moves_the_weights(finished, settings, own_studies, tmp_path):
+    changes = {"init_from": str(finished[0]), "dataset": own_studies(), "max_steps": 2, "select_by": "bleu_4"}
+    train("mcsam_phantom", settings(tmp_path / "run", **changes))
+    before, after = (load_file(run / "model.safetensors") for run in (finished[0], tmp_path / "run"))
+    assert not torch.equal(before["prompts"], after["prompts"])
+
+
+# From the command line
+
+
+@pytest.mark.slow
+def test_train_generate_and_evaluate_from_the_command_line(radscribe, settings, phantoms, tmp_path, without_java):
+    run, control = tmp_path / "run", tmp_path / "control.jsonl"
+    overrides = [part for setting in settings(run, max_steps=2) for part in ("--set", setting)]
+    code, out, _ = radscribe("train", "mcsam_phantom", *overrides, "--json")
+    assert code == 0 and json.loads(out)["steps"] == 2
+    asked = ("generate", "--model", run, "--dataset", phantoms, "--out")
+    assert radscribe(*asked, tmp_path / "reports.jsonl")[0] == 0
+    assert radscribe(*asked, control, "--shuffle-images", 1)[0] == 0
+    scored = ("evaluate", tmp_path / "reports.jsonl", "--references", phantoms, "--control", control, "--json")
+    code, out, _ = radscribe(*scored)
+    result = json.loads(out)
+    assert code == 0 and 0 <= result["exam"]["finding_f1"]["micro"] <= 1 and "shuffled" in json.dumps(result)
+
+
+@pytest.mark.slow
+def test_one_film_from_the_command_line(radscribe, finished, draw_film):
+    code, out, _ = radscribe("generate", "--model", finished[0], draw_film("own.png"), "--json")
+    assert code == 0 and json.loads(out)["id"] == "own"
+
+
+@pytest.fixture
+def refuse(radscribe, settings, tmp_path):
+    """refuse("a line", **changes): the CLI ends with exactly this one line and exit code 2, and makes no model."""
+
+    def run(line, *more, **changes):
+        overrides = [part for setting in settings(tmp_path / "run", **changes) for part in ("--set", setting)]
+        code, out, err = radscribe("train", "mcsam_phantom", *overrides, *more)
+        last = err.splitlines()[-1]
+        assert (code, out) == (2, "") and "Traceback" not in err
+        assert re.fullmatch(f"Error: {line}", last) and len(last) < 400
+
+    return run
+
+
+def test_an_unknown_key_is_one_line(refuse):
+    refuse("Unknown recipe key `learning_rat`. Did you mean `learning_rate`\\?", learning_rat=1.0)
+
+
+def test_a_missing_data_set_is_one_line(refuse, tmp_path):
+    refuse(".*gone does not exist; make it with `radscribe prepare`.", dataset=str(tmp_path / "gone"))
+
+
+def test_a_set_without_validation_is_one_line(refuse, own_studies):
+    refuse(r".* has no split 'val'. It has: train \(2\).", dataset=own_studies(splits=("train", "train")))
+
+
+def test_an_empty_validation_split_is_one_line(refuse, own_studies):
+    data = own_studies()
+    splits = load_studies(Path(data), "val")
+    shutil.rmtree(Path(data) / "val")
+    splits.select([]).save_to_disk(Path(data) / "val")
+    refuse("The split 'val' of .* is empty; choose another split.", dataset=data)
+
+
+def test_training_reports_without_words_are_one_line(refuse, own_studies):
+    refuse(".*`min_frequency`=9 leaves no word.*", dataset=own_studies(), min_frequency=9)
+
+
+def test_a_memory_wider_than_the_vocabulary_is_one_line(refuse, own_studies):
+    narrow = {"memory_dim": 64, "memory_size": 4, "memory_top_k": 2, "memory_heads": 1}
+    refuse("`memory_dim` must be below .* Got 64; lower it.", dataset=own_studies(), config=narrow, memory_init="ot")
+
+
+def test_own_studies_that_are_all_alike_are_one_line(refuse, own_studies, tiny):
+    """Every word stands in more than half of the reports, so none is left for the topics."""
+    refuse(".*report.*", dataset=own_studies(), memory_init="ot")
+
+
+def test_a_size_that_cannot_work_is_one_line(refuse, own_studies, tiny):
+    config = tiny["config"] | {"memory_top_k": 9}
+    refuse(r"`memory_top_k` must be 1 to `memory_size` \(4\). Got 9.", dataset=own_studies(), config=config)
+
+
+def test_an_inner_value_of_the_wrong_type_is_one_line(refuse, own_studies, tiny):
+    refuse(".*memory_size.*", dataset=own_studies(), config=tiny["config"] | {"memory_size": "many"})
+
+
+def test_an_unknown_backbone_is_one_line(refuse, own_studies):
+    refuse(
+        "`encoder`: no vision model by the name `nobody/nothing` .*", dataset=own_studies(), encoder="nobody/nothing"
+    )
+
+
+def test_an_unknown_kind_of_backbone_is_one_line(refuse, own_studies):
+    refuse(".*resnest.*", dataset=own_studies(), encoder={"model_type": "resnest"})
+
+
+def test_a_backbone_configuration_without_its_type_is_one_line(refuse, own_studies):
+    refuse("`encoder` as a dict needs its `model_type`.*", dataset=own_studies(), encoder={"depths": [1]})
+
+
+def test_a_checkpoint_of_another_model_type_is_one_line(refuse, own_studies, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    refuse(".* is a `bert` model. Expected `mcsam`.", dataset=own_studies(), init_from=str(tmp_path))
+
+
+def test_an_unknown_schedule_is_one_line(refuse, own_studies):
+    refuse(".*cosin.*", dataset=own_studies(), schedule="cosin", select_by="cider")
+
+
+def test_an_unknown_validation_metric_is_one_line_before_training(refuse, own_studies, monkeypatch):
+    monkeypatch.setattr(module.ReportTrainer, "train", None)
+    refuse("`select_by` .*belu_4.*", dataset=own_studies(), select_by="belu_4")
+
+
+def test_selecting_real_studies_by_the_phantom_exam_is_one_line_before_training(refuse, own_studies, monkeypatch):
+    """The phantom recipe on one's own studies."""
+    monkeypatch.setattr(module.ReportTrainer, "train", None)
+    refuse("`select_by` .*finding_f1.*", dataset=own_studies(), select_by="finding_f1")
+
+
+def test_reports_longer_than_the_decoder_holds_are_one_line_before_training(refuse, own_studies, monkeypatch):
+    """80 positions less 2 prompts."""
+    monkeypatch.setattr(module.ReportTrainer, "train", None)
+    refuse("`max_length` .*78.*", dataset=own_studies(), max_length=200, select_by="cider")
+
+
+def test_a_missing_film_is_one_line(refuse, own_studies, tmp_path):
+    data = own_studies()
+    (tmp_path / "own.png").unlink()
+    refuse("No image at `.*own.png`: check the path.", dataset=data, select_by="cider")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_spoilt_film_is_one_line(refuse, own_studies, tmp_path, workers):
+    data = own_studies()
+    (tmp_path / "own.png").write_text("no film")
+    refuse("`[^`]*own.png` is no image that Pillow can read.*", dataset=data, select_by="cider", workers=workers)
+
+
+def test_resuming_nothing_is_one_line(refuse):
+    refuse("`--resume`: .* holds no checkpoint. Start the run without it.", "--resume")
+
+
+def test_the_form_for_several_processes_ends_in_one_line_too(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train", "mcsam_fantom"])
+    with pytest.raises(SystemExit) as end:
+        module.main()
+    assert end.value.code == 2
+    assert re.fullmatch(r"Error: Recipe `mcsam_fantom` is neither[^\n]*\n", capsys.readouterr().err)
+
+
+@pytest.mark.slow
+def test_the_form_for_several_processes_prints_the_result(settings, tmp_path, monkeypatch, capsys):
+    overrides = [part for setting in settings(tmp_path / "run", max_steps=1) for part in ("--set", setting)]
+    monkeypatch.setattr(sys, "argv", ["train", "mcsam_phantom", *overrides])
+    module.main()
+    assert json.loads(capsys.readouterr().out)["steps"] == 1
