@@ -70,7 +70,8 @@ def word_vectors(reports: list[list[int]], vocab_size: int, dim: int, window: in
     ppmi = csr_array((pmi.clip(min=0), (row, column)), shape=joint.shape)
     start = np.random.default_rng(0).standard_normal(vocab_size)  # a fixed start makes the iteration repeatable
     left, strength, _ = svds(ppmi, k=dim, v0=start)
-    return (left * np.sqrt(strength)).astype(np.float32)
+    # Unseen words come out of the iteration as noise of 1e-17, which has a direction like any other vector.
+    return (left * np.sqrt(strength) * (word_share > 0)[:, None]).astype(np.float32)
 
 
 def drop_common_words(reports: list[list[int]]) -> list[list[int]]:
@@ -184,6 +185,8 @@ def initial_memory(reports: list[list[int]], vocab_size: int, size: int, dim: in
     vectors = word_vectors(reports, vocab_size, dim)
     if how == "kmeans":
         used = vectors[np.abs(vectors).sum(1) > 0]
+        if size > len(used):
+            raise ValueError(f"`memory_size` must be at most the {len(used)} words of the reports. Got {size}.")
         rows = torch.from_numpy(kmeans2(used, size, minit="++", rng=seed)[0])
     else:
         rows = learn_topics(drop_common_words(reports), vectors, size, seed)
@@ -193,7 +196,7 @@ def initial_memory(reports: list[list[int]], vocab_size: int, size: int, dim: in
 
 def _topic_batches(reports: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Row numbers of each step's reports. Neighbours, which have like many words, so that little padding is moved."""
-    batches = [batch for batch in torch.arange(reports).split(BATCH) if len(batch) > 1 or reports == 1]
+    batches = [batch for batch in torch.arange(reports).split(BATCH) if len(batch) > 1]
     steps = min(MAX_STEPS, EPOCHS * len(batches))
     while steps > 0:
         for number in torch.randperm(len(batches), generator=generator)[:steps].tolist():
@@ -207,6 +210,8 @@ def _distinct_words(reports: list[list[int]]) -> tuple[Tensor, Tensor]:
     Empty reports are left out.
     """
     bags = sorted((Counter(words) for words in reports if words), key=len)
+    if len(bags) < 2:
+        raise ValueError("Topics need training reports that differ in their words. Use `memory_init=random` instead.")
     width = len(bags[-1])
     ids, counts = torch.zeros(len(bags), width, dtype=torch.long), torch.zeros(len(bags), width)
     for row, bag in enumerate(bags):

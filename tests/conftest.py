@@ -14,6 +14,11 @@ from PIL import Image
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that asks the Hub is a mistake
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import radscribe  # noqa: E402  (reads both when it is imported)
+
+# The repository's root is the package, and pytest would import it a second time under the folder's name.
+sys.modules[Path(__file__).parents[1].name] = radscribe
+
 
 @pytest.fixture
 def draw_film(tmp_path: Path) -> Callable[..., Path]:

@@ -75,6 +75,16 @@ def test_places_of_a_row_share_half_of_their_position():
     )
 
 
+def test_a_place_has_one_position_at_any_film_size():
+    like = torch.zeros(())
+    torch.testing.assert_close(grid_positions(1, 1, 16, like)[0], grid_positions(3, 5, 16, like)[7])
+
+
+def test_positions_tell_the_left_of_a_small_grid_from_its_right():
+    columns = grid_positions(4, 4, 64, like=torch.zeros(())).unflatten(0, (4, 4))[0, :, 32:]
+    assert torch.cosine_similarity(columns[0], columns[3], dim=0) < 0.5
+
+
 def test_equal_steps_on_the_grid_are_equally_alike():
     positions = grid_positions(6, 6, 16, like=torch.zeros(())).unflatten(0, (6, 6))
     torch.testing.assert_close((positions[0, 1] * positions[1, 3]).sum(), (positions[3, 2] * positions[4, 4]).sum())

@@ -1,5 +1,6 @@
 """Phantom data sets: reproducible, balanced, and refused with one line where the arguments are bad."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from datasets import load_from_disk
 from PIL import Image
 
 from radscribe.training.readers.phantom import can_be_seen, choose_findings, name_splits, study_random, write_phantoms
-from radscribe.training.readers.phantom_grammar import UNITS, Finding, read_report
+from radscribe.training.readers.phantom_grammar import KINDS, UNITS, Finding, all_findings, read_report
 
 
 @pytest.fixture(scope="module")
@@ -111,11 +112,21 @@ def test_no_study_has_a_unit_twice(findings_of_many):
         (Finding("pneumothorax", "left", "small"), Finding("nodule", "left", "small", "upper")),
         (Finding("pneumothorax", "left", "large"), Finding("effusion", "left", "large")),
         (Finding("consolidation", "left", place="upper"), Finding("nodule", "left", "small", "upper")),
+        (Finding("cardiomegaly", size="marked"), Finding("nodule", "left", "small", "middle")),
+        (Finding("cardiomegaly", size="marked"), Finding("fracture", "left", place="lower")),
+        (Finding("cardiomegaly", size="mild"), Finding("consolidation", "left", place="lower")),
     ],
 )
 def test_a_finding_never_hides_another_of_its_side(one, other):
     assert not can_be_seen([one, other])
     assert can_be_seen([one, other._replace(side="right")])
+
+
+def test_whatever_units_meet_there_is_a_way_to_show_them_all():
+    # else `choose_findings` would never end
+    options = {unit: [one for kind in KINDS for one in all_findings(kind) if one.unit == unit] for unit in UNITS}
+    for units in itertools.combinations(UNITS, 4):
+        assert any(map(can_be_seen, itertools.product(*(options[unit] for unit in units))))
 
 
 def test_fewer_than_three_studies_are_refused(tmp_path):

@@ -167,6 +167,7 @@ def test_an_override_that_is_no_yaml_is_refused(page):
         load_recipe(page(), ["seed=[1"])
 
 
+BACKBONE = "`encoder` as a dict needs a `model_type` of Transformers, e.g. resnet."
 WRONG = {
     "max_steps=1e3": "`max_steps` must be int. Got '1e3'.",
     "max_steps=2.5": "`max_steps` must be int. Got 2.5.",
@@ -183,6 +184,10 @@ WRONG = {
     "precision=fp8": "`precision` must be fp32, bf16 or fp16. Got 'fp8'.",
     "max_steps=0": "`max_steps` must be at least 1. Got 0.",
     "batch_size=-1": "`batch_size` must be at least 1. Got -1.",
+    "config.memory_size=many": "`config.memory_size` must be int. Got 'many'.",
+    "config.semantic_embedding=5": "`config.semantic_embedding` must be bool. Got 5.",
+    "encoder.model_type=resnest": f"{BACKBONE} Got 'resnest'.",
+    "encoder.depths=[1]": f"{BACKBONE} Got None.",
     "eval_steps=0": "`eval_steps` must be at least 1. Got 0.",
 }
 
@@ -191,6 +196,12 @@ WRONG = {
 def test_a_value_that_does_not_fit_is_refused_in_one_line(page, override):
     with pytest.raises(ValueError, match=f"^{re.escape(WRONG[override])}$"):
         load_recipe(page(), [override])
+
+
+@pytest.mark.parametrize("name", ["vocab_size", "encoder", "pad_token_id"])
+def test_what_the_tokenizer_or_the_recipe_fixes_is_no_key_of_the_sizes(page, name):
+    with pytest.raises(ValueError, match=f"Unknown config key `{name}`"):
+        load_recipe(page(), [f"config.{name}=100"])
 
 
 def test_an_unknown_recipe_is_refused_with_the_shipped_names():

@@ -3,6 +3,7 @@
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -27,6 +28,8 @@ def load_checkpoint(name: str) -> tuple[MCSAMForConditionalGeneration, MCSAMProc
         config = MCSAMConfig.get_config_dict(name)[0]
     except OSError as error:
         raise ValueError(f"No checkpoint at `{name}`: it is neither a run's folder nor a model on the Hub.") from error
+    if not config:
+        raise ValueError(f"No checkpoint at `{name}`: the folder has no config.json.")
     if config.get("model_type") != MCSAMConfig.model_type:
         raise ValueError(
             f"The checkpoint `{name}` is a `{config.get('model_type')}` model. Expected `{MCSAMConfig.model_type}`."
@@ -47,22 +50,37 @@ def build_processor(recipe: Recipe, findings: list[str]) -> MCSAMProcessor:
 def build_model(recipe: Recipe, processor: MCSAMProcessor, findings: list[str]) -> MCSAMForConditionalGeneration:
     """A new MCSAM: backbone by name or from scratch, memory from the training reports."""
     pretrained = _pretrained_backbone(recipe.encoder) if isinstance(recipe.encoder, str) else None
-    tokenizer = processor.tokenizer
-    config = MCSAMConfig(
-        encoder=recipe.encoder if pretrained is None else pretrained.config,
-        vocab_size=len(tokenizer),
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        decoder_start_token_id=tokenizer.bos_token_id,
-        **recipe.config,
-    )
+    config = _model_config(recipe, processor, recipe.encoder if pretrained is None else pretrained.config)
     model = MCSAMForConditionalGeneration(config)
     if pretrained is not None:
         model.encoder.visual.backbone.load_state_dict(pretrained.state_dict())
     if config.memory_size:
         _fill_memory(model, recipe, processor, findings)
     return model
+
+
+def _model_config(recipe: Recipe, processor: MCSAMProcessor, encoder: Any) -> MCSAMConfig:
+    """The recipe's sizes with the tokenizer's words."""
+    tokenizer = processor.tokenizer
+    try:
+        config = MCSAMConfig(
+            encoder=encoder,
+            vocab_size=len(tokenizer),
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            decoder_start_token_id=tokenizer.bos_token_id,
+            **recipe.config,
+        )
+    except TypeError as error:
+        raise ValueError(f"`config` holds a value of the wrong type among {recipe.config}: {error}") from error
+    longest = config.decoder.max_position_embeddings - config.num_prompts
+    if recipe.max_length > longest:
+        raise ValueError(
+            f"`max_length` must be at most {longest}, the decoder's positions less its prompts. "
+            f"Got {recipe.max_length}; raise `config.decoder.max_position_embeddings`."
+        )
+    return config
 
 
 def set_generation(model: PreTrainedModel, recipe: Recipe, processor: MCSAMProcessor) -> None:

@@ -9,13 +9,16 @@ from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 import yaml
-from transformers import GenerationConfig
+from transformers import CONFIG_MAPPING, GenerationConfig
+from transformers.models.marian.configuration_marian import MarianConfig
 
 from ..configuration.configuration_mcsam import MCSAMConfig
 from ..processing.image_processing_cxr import CXRAugmentation, CXRImageProcessor
 
 RECIPES = Path(__file__).parent / "recipes"
 CONFIGS = {"mcsam": MCSAMConfig}
+# Sizes that are no choice of a recipe's `config`: the tokenizer and the key `encoder` set them.
+FIXED = ("encoder", "vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -96,7 +99,13 @@ def parse_recipe(values: dict[str, Any]) -> Recipe:
     for name in ("max_steps", "batch_size", "accumulation", "eval_steps", "eval_batch_size", "max_length"):
         if getattr(recipe, name) < 1:
             raise ValueError(f"`{name}` must be at least 1. Got {getattr(recipe, name)}.")
-    _refuse_unknown(recipe.config, _parameters(CONFIGS[recipe.model]), "config")
+    sizes = [name for name in _parameters(CONFIGS[recipe.model]) if name not in FIXED]
+    _refuse_unknown(recipe.config, sizes, "config")
+    kinds = get_type_hints(CONFIGS[recipe.model].__init__)
+    recipe.config = {key: _typed(f"config.{key}", value, kinds[key]) for key, value in recipe.config.items()}
+    _refuse_unknown(recipe.config.get("decoder") or {}, MarianConfig().to_dict(), "config.decoder")
+    if isinstance(recipe.encoder, dict):
+        _refuse_unknown(recipe.encoder, _backbone_keys(recipe.encoder), "encoder")
     _refuse_unknown(recipe.image_processor, _parameters(CXRImageProcessor), "image_processor")
     _refuse_unknown(recipe.augmentation or {}, _parameters(CXRAugmentation), "augmentation")
     _refuse_unknown(recipe.generation, GenerationConfig().to_dict(), "generation")
@@ -136,6 +145,14 @@ def _refuse_unknown(given: Iterable[str], known: Iterable[str], where: str) -> N
 
 def _parameters(of: Callable[..., Any]) -> list[str]:
     return [n for n, p in inspect.signature(of).parameters.items() if p.kind is not p.VAR_KEYWORD]
+
+
+def _backbone_keys(encoder: dict[str, Any]) -> list[str]:
+    """What the configuration of this kind of backbone knows."""
+    kind = encoder.get("model_type")
+    if kind not in CONFIG_MAPPING:
+        raise ValueError(f"`encoder` as a dict needs a `model_type` of Transformers, e.g. resnet. Got {kind!r}.")
+    return [*CONFIG_MAPPING[kind]().to_dict(), "model_args"]
 
 
 def _has_no_default(field: dataclasses.Field) -> bool:

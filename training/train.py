@@ -26,7 +26,7 @@ from .build import build_model, build_processor, load_checkpoint, set_generation
 from .data import StudyFilms, collate_with
 from .readers.studies import load_studies
 from .recipe import Recipe, load_recipe, save_recipe
-from .trainer import ReportTrainer, RunLog, report_metrics
+from .trainer import ReportTrainer, RunLog, metric_names, report_metrics
 
 
 def train(recipe: str, overrides: list[str], resume: bool = False) -> dict[str, Any]:
@@ -72,17 +72,20 @@ def run_recipe(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
 def _assemble(
     recipe: Recipe, training: datasets.Dataset, validation: datasets.Dataset
 ) -> tuple[ReportTrainer, MCSAMProcessor]:
+    is_phantom = all(name.startswith("phantom-") for name in validation["study_id"])
     findings = list(training["findings"])
     if recipe.init_from is not None:
         model, processor = load_checkpoint(recipe.init_from)
     else:
         processor = build_processor(recipe, findings)
         model = build_model(recipe, processor, findings)
+    if recipe.select_by not in metric_names(is_phantom):
+        known = ", ".join(metric_names(is_phantom))
+        raise ValueError(f"`select_by` must be a metric of these studies: {known}. Got {recipe.select_by!r}.")
     set_generation(model, recipe, processor)
     # Convolutions run faster on images whose channels lie side by side in memory; the result is the same.
     backbone = model.encoder.visual.backbone.to(memory_format=torch.channels_last)
     backbone.requires_grad_(recipe.encoder_learning_rate > 0)
-    is_phantom = all(name.startswith("phantom-") for name in validation["study_id"])
     references = processor.batch_decode(processor(text=list(validation["findings"]))["labels"], clean=True)
     augmentation = None if recipe.augmentation is None else CXRAugmentation(**recipe.augmentation)
     trainer = ReportTrainer(
@@ -187,7 +190,8 @@ def main() -> None:
     try:
         result = train(arguments.recipe, arguments.overrides, arguments.resume)
     except (ValueError, OSError) as error:
-        sys.exit(f"Error: {error}")
+        print(f"Error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
     print(json.dumps(result))
 
 

@@ -110,6 +110,12 @@ class RunLog(TrainerCallback):
         print(f"step {state.global_step}/{state.max_steps}: {values}{time_left}", file=sys.stderr, flush=True)
 
 
+def metric_names(is_phantom: bool) -> list[str]:
+    """What validation measures, and `select_by` may name."""
+    names = ["bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider", "distinct", "loss"]
+    return [*names, "finding_f1"] if is_phantom else names
+
+
 def report_metrics(
     processor: ProcessorMixin, references: list[str], labels: list[list[dict]] | None
 ) -> Callable[[EvalPrediction], dict[str, float]]:

@@ -75,27 +75,34 @@ def choose_findings(rng: np.random.Generator) -> list[Finding]:
 
 
 def can_be_seen(findings: Sequence[Finding]) -> bool:
-    """Whether no finding hides another of its side, so that the films show all that the report states.
+    """Whether no finding hides another, so that the films show all that the report states.
 
-    Fluid covers what lies low, free air takes the room at the apex, a nodule drowns in a consolidation.
+    Fluid covers what lies low, free air takes the room at the apex, a large heart reaches over the left lung, a nodule
+    drowns in a consolidation.
     """
-    return all(
-        _side_can_be_seen({one.kind: one for one in findings if one.side == side}) for side in ("left", "right")
-    )
+    heart = next((one.size for one in findings if one.kind == "cardiomegaly"), BLANK)
+    right, left = ({one.kind: one for one in findings if one.side == side} for side in ("right", "left"))
+    return _side_can_be_seen(right, BLANK) and _side_can_be_seen(left, heart)
 
 
-def _side_can_be_seen(found: dict[str, Finding]) -> bool:
+def _side_can_be_seen(found: dict[str, Finding], heart: str) -> bool:
+    """`can_be_seen` for the findings of one side by kind; heart: the size of an enlarged heart in front of it."""
+    lung = [found[kind] for kind in ("consolidation", "nodule") if kind in found]
+    places = {one.place for one in lung}
     fluid = found["effusion"].size if "effusion" in found else BLANK
+    collapse = found["pneumothorax"].size if "pneumothorax" in found else BLANK
     covered = {"moderate": {"lower"}, "large": {"lower", "middle"}}.get(fluid, set())
-    lung = [found[kind].place for kind in ("consolidation", "nodule") if kind in found]
-    bone = [found["fracture"].place] if "fracture" in found else []
-    if "pneumothorax" in found:
-        if found["pneumothorax"].size == "large" and fluid == "large":
-            return False
-        lung_covered = covered | {"upper"}
-    else:
-        lung_covered = covered
-    return len(set(lung)) == len(lung) and not lung_covered.intersection(lung) and not covered.intersection(bone)
+    if heart == "marked":
+        covered = covered | {"lower", "middle"}
+    beside_heart = heart == "mild" and any(one.place == "lower" and one.size != "small" for one in lung)
+    return not (
+        len(places) < len(lung)
+        or covered & places
+        or (collapse != BLANK and "upper" in places)
+        or (collapse == fluid == "large")
+        or beside_heart
+        or ("fracture" in found and found["fracture"].place in covered)
+    )
 
 
 def _choose_finding(kind: str, side: str, rng: np.random.Generator) -> Finding:
