@@ -167,6 +167,7 @@ def test_an_override_that_is_no_yaml_is_refused(page):
         load_recipe(page(), ["seed=[1"])
 
 
+NEEDS_TYPE = "`encoder` as a dict needs a `model_type` of Transformers, e.g. resnet."
 BACKBONE = "`encoder` as a dict needs a `model_type` of Transformers, e.g. resnet."
 WRONG = {
     "max_steps=1e3": "`max_steps` must be int. Got '1e3'.",

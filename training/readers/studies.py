@@ -8,6 +8,7 @@ as absolute paths, not pixels: `datasets` would copy the pixels of an Image colu
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable
@@ -164,12 +165,20 @@ def load_splits(path: Path) -> DatasetDict:
     return splits
 
 
+def _is_empty_on_disk(folder: Path) -> bool:
+    """A split saved without a single study, which `datasets` writes but cannot open again."""
+    state = folder / "state.json"
+    return state.is_file() and not json.loads(state.read_text())["_data_files"]
+
+
 def load_studies(path: Path, split: str) -> Dataset:
     """Open one split of a prepared data set.
 
     Raises as `load_splits` does, and ValueError (one line) for a split that is not there, listing those that are, an
     empty one, or columns that are not the study record's.
     """
+    if _is_empty_on_disk(Path(path) / split):
+        raise ValueError(f"The split {split!r} of {path} is empty; choose another split.")
     splits = load_splits(path)
     if split not in splits:
         found = ", ".join(f"{name} ({len(rows)})" for name, rows in splits.items())
