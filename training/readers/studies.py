@@ -157,6 +157,10 @@ def load_splits(path: Path) -> DatasetDict:
         raise NotADirectoryError(f"A data set is a folder written by `radscribe prepare`. Got the file {path}.")
     if not (path / "dataset_dict.json").is_file():
         raise ValueError(f"The folder {path} is not a prepared data set (no dataset_dict.json in it); {way_out}.")
+    # `datasets` writes a split without studies but fails to open it again.
+    for state in path.glob("*/state.json"):
+        if not json.loads(state.read_text()).get("_data_files"):
+            raise ValueError(f"The split {state.parent.name!r} of {path} is empty; choose another split.")
     try:
         splits = datasets.load_from_disk(str(path))
     except Exception as error:  # whatever `datasets` meets in a damaged folder: the user needs the folder's name
@@ -165,20 +169,12 @@ def load_splits(path: Path) -> DatasetDict:
     return splits
 
 
-def _is_empty_on_disk(folder: Path) -> bool:
-    """A split saved without a single study, which `datasets` writes but cannot open again."""
-    state = folder / "state.json"
-    return state.is_file() and not json.loads(state.read_text())["_data_files"]
-
-
 def load_studies(path: Path, split: str) -> Dataset:
     """Open one split of a prepared data set.
 
     Raises as `load_splits` does, and ValueError (one line) for a split that is not there, listing those that are, an
     empty one, or columns that are not the study record's.
     """
-    if _is_empty_on_disk(Path(path) / split):
-        raise ValueError(f"The split {split!r} of {path} is empty; choose another split.")
     splits = load_splits(path)
     if split not in splits:
         found = ", ".join(f"{name} ({len(rows)})" for name, rows in splits.items())
