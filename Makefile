@@ -3,8 +3,8 @@
 #   make test    all quick tests           make test-all   the slow ones too
 #   make check   formatting, lint, types   make clean      what was built, not the data
 PYTHON ?= python3
-STUDIES ?= 1500
-STEPS ?= 400
+STUDIES ?= 2000
+STEPS ?= 1600
 DATA := data/phantom_demo_$(STUDIES)
 RUN := runs/demo
 BIN := .venv/bin

@@ -191,7 +191,9 @@ def main() -> None:
     except (ValueError, OSError, ImportError) as error:
         if debug:
             raise
-        print(f"Error: {' '.join(str(error).split())}", file=sys.stderr)
+        from .training.errors import one_line
+
+        print(f"Error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -24,6 +24,7 @@ from ..processing.image_processing_cxr import CXRAugmentation
 from ..processing.processing_mcsam import MCSAMProcessor
 from .build import build_model, build_processor, load_checkpoint, set_generation
 from .data import StudyFilms, collate_with
+from .errors import one_line
 from .readers.studies import load_studies
 from .recipe import Recipe, load_recipe, save_recipe
 from .trainer import ReportTrainer, RunLog, metric_names, report_metrics
@@ -190,7 +191,7 @@ def main() -> None:
     try:
         result = train(arguments.recipe, arguments.overrides, arguments.resume)
     except (ValueError, OSError) as error:
-        print(f"Error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"Error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     print(json.dumps(result))
 
