@@ -7,7 +7,8 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelFor
 
 from .configuration.configuration_mcsam import MCSAMConfig
 from .modeling.modeling_mcsam import MCSAMForConditionalGeneration
-from .processing.image_processing_cxr import CXRAugmentation, CXRImageProcessor
+from .processing.augmentation_cxr import CXRAugmentation
+from .processing.image_processing_cxr import CXRImageProcessor
 from .processing.processing_mcsam import MCSAMProcessor
 
 __version__ = "0.1.0"

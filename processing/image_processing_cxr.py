@@ -1,4 +1,4 @@
-"""Chest films to tensors: `CXRImageProcessor` (numpy and Pillow only), and train-time `CXRAugmentation` apart from it.
+"""Chest films to tensors: `CXRImageProcessor` (numpy and Pillow only). Train-time changes: `augmentation_cxr.py`.
 
 Shapes: B studies, V views of a study, C channels, H = W = `size`. One image is a study of one view; a list of images
 is that many studies of one view; a list of lists is studies of several views. Fewer views are padded with zeros.
@@ -10,7 +10,6 @@ Left and right are never swapped: "left effusion" must stay left.
 
 import os.path
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +33,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     # UAR (ICCV 2023), implementation details: test films resized straight to 112x112. Pixels stay in [0, 1], because
     # the DALL-E tokenizer maps them itself (openai/DALL-E, map_pixels).
     "uar": {"size": 112, "fit": "squash", "resample": BILINEAR, "image_mean": [0.0], "image_std": [1.0]},
-}
-
-# Train-time changes of the same systems. R2Gen and MedCLIP also flip left and right: never done here, because it makes
-# "left effusion" wrong for half of the films.
-_CROP_ONLY = {"degrees": 0.0, "zoom": 0.0, "shift": 0.0, "exposure": 0.0, "contrast": 0.0}
-AUGMENTATION_PRESETS: dict[str, dict[str, Any]] = {
-    # R2Gen modules/dataloaders.py, `transforms` of train: Resize(256) of the short side, RandomCrop(224).
-    "r2gen": _CROP_ONLY | {"resize": 256, "crop": 224},
-    # MedCLIP examples/run_medclip_pretrain.py: RandomAffine(10, scale 0.8-1.1, translate 1/16), ColorJitter(0.2, 0.2).
-    # Our zoom is symmetric; its crop from 256 to 224 is left out, since after padding it cuts the ends of a long film.
-    "medclip": {"degrees": 10.0, "zoom": 0.15, "shift": 0.0625, "exposure": 0.2, "contrast": 0.2},
-    # UAR, implementation details: resize to 128x128, random crop of 112x112.
-    "uar": _CROP_ONLY | {"resize": 128, "crop": 112, "squash": True},
 }
 
 _SETTINGS = ("size", "resize", "fit", "num_channels", "image_mean", "image_std", "resample")
@@ -104,7 +90,7 @@ class CXRImageProcessor(BaseImageProcessor):
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "CXRImageProcessor":
         """The test-time geometry of a published system; `overrides` change single settings. See `PRESETS`."""
-        return cls(**(_find_preset(name, PRESETS) | overrides))
+        return cls(**(find_preset(name, PRESETS) | overrides))
 
     def preprocess(self, images: Any, *, return_tensors: str | None = None, **overrides: Any) -> BatchFeature:
         """Films in any accepted nesting -> `pixel_values` (B, V, C, size, size) and `view_mask` (B, V).
@@ -128,6 +114,14 @@ class CXRImageProcessor(BaseImageProcessor):
                 _normalize(_fit_square(grey, settings), settings, out=pixel_values[b, v])
                 view_mask[b, v] = 1
         return BatchFeature({"pixel_values": pixel_values, "view_mask": view_mask}, tensor_type=return_tensors)
+
+    def fit_film(self, image: Any) -> Image.Image:
+        """The geometry alone: one film -> a grey Pillow image (size, size), for those who hold films in memory.
+
+        Without `resize` the processor leaves such a film as it is, so that `preprocess` gives the same pixels for it
+        as for the film itself.
+        """
+        return _fit_square(read_grey(image), self._merge_settings({}))
 
     def _merge_settings(self, overrides: dict[str, Any]) -> dict[str, Any]:
         """Own settings with those of one call on top; `None` means "as configured", as everywhere in Transformers."""
@@ -291,7 +285,8 @@ def _to_side(value: Any, name: str) -> int:
     return side
 
 
-def _find_preset(name: str, presets: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def find_preset(name: str, presets: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The settings of a published system, or one line that lists those there are."""
     if name not in presets:
         raise ValueError(f"Unknown preset {name!r}. Choose one of {', '.join(presets)}.")
     return presets[name]
@@ -327,74 +322,3 @@ def _describe(value: Any) -> str:
         kinds = sorted({type(item).__name__ for item in value})
         return f"a list of {', '.join(kinds)}" if kinds else "an empty list; leave that study out"
     return type(value).__name__
-
-
-@dataclass(frozen=True)
-class CXRAugmentation:
-    """Change one film as another technician might have taken it: turn, zoom, shift, exposure, contrast, random crop.
-
-    `augmentation(image, rng)` takes one image as the processor does and returns a Pillow grey one ("L", or "F" on the
-    scale 0..255 for finer input); an array comes back as a float32 array (H, W). Call it before the processor, in
-    training only. There is no left-right flip and no way to ask for one: the report names the side.
-    The defaults are our choice, gentle enough to keep nearly everything in view.
-    """
-
-    degrees: float = 5.0  # turn within +- this angle
-    zoom: float = 0.05  # relative change of scale, within +- this
-    shift: float = 0.03  # of each side, within +- this
-    exposure: float = 0.1  # factor within 1 +- this
-    contrast: float = 0.1  # factor within 1 +- this, about the film's own mean
-    resize: int | None = None  # short side in pixels before a random crop ...
-    crop: int | None = None  # ... of this side
-    squash: bool = False  # resize both sides to `resize`
-
-    def __post_init__(self) -> None:
-        if (self.resize is None) != (self.crop is None) or (self.crop or 0) > (self.resize or 0):
-            raise ValueError(f"`resize` and `crop` go together, `crop` <= `resize`. Got {self.resize}, {self.crop}.")
-        for name in ("degrees", "zoom", "shift", "exposure", "contrast"):
-            if not 0 <= getattr(self, name) < (45 if name == "degrees" else 1):
-                raise ValueError(f"`{name}` must lie in [0, 1), or [0, 45) for degrees. Got {getattr(self, name)}.")
-
-    @classmethod
-    def from_preset(cls, name: str, **overrides: Any) -> "CXRAugmentation":
-        """The training changes of a published system, without its flip. See `AUGMENTATION_PRESETS`."""
-        return cls(**(_find_preset(name, AUGMENTATION_PRESETS) | overrides))
-
-    def __call__(self, image: Any, rng: np.random.Generator) -> Any:
-        """One film -> one film; the same generator state gives the same result."""
-        grey = self._crop(self._move(self._jitter(read_grey(image), rng), rng), rng)  # light first: outside stays 0
-        return grey if isinstance(image, (str, Path, Image.Image)) else np.asarray(grey, np.float32)
-
-    def _move(self, grey: Image.Image, rng: np.random.Generator) -> Image.Image:
-        """Turn, zoom and shift in one resampling; what comes from outside is 0, like the processor's padding."""
-        if not (self.degrees or self.zoom or self.shift):
-            return grey
-        angle = np.deg2rad(rng.uniform(-self.degrees, self.degrees))
-        scale = 1 / rng.uniform(1 - self.zoom, 1 + self.zoom)
-        width, height = grey.size
-        x, y = np.array(grey.size) * (0.5 + rng.uniform(-self.shift, self.shift, 2))
-        cos, sin = scale * np.cos(angle), scale * np.sin(angle)  # determinant scale^2 > 0: never mirrored
-        matrix = (cos, sin, width / 2 - cos * x - sin * y, -sin, cos, height / 2 + sin * x - cos * y)
-        return grey.transform(grey.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
-
-    def _crop(self, grey: Image.Image, rng: np.random.Generator) -> Image.Image:
-        if self.resize is None or self.crop is None:
-            return grey
-        short = min(grey.size)
-        width, height = (self.resize if self.squash else int(self.resize * side / short) for side in grey.size)
-        grey = grey.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
-        left, top = (int(rng.integers(0, side - self.crop + 1)) for side in grey.size)
-        return grey.crop((left, top, left + self.crop, top + self.crop))
-
-    def _jitter(self, grey: Image.Image, rng: np.random.Generator) -> Image.Image:
-        """pixel -> exposure * (mean + contrast * (pixel - mean)), clipped to 0..255; by a table for 8 bit."""
-        if not (self.exposure or self.contrast):
-            return grey
-        exposure = rng.uniform(1 - self.exposure, 1 + self.exposure)
-        contrast = rng.uniform(1 - self.contrast, 1 + self.contrast)
-        pixels = np.asarray(grey)
-        offset = exposure * (1 - contrast) * float(pixels.mean())
-        if grey.mode == "L":
-            table = np.clip(np.rint(exposure * contrast * np.arange(256) + offset), 0, 255)
-            return grey.point(table.astype(int).tolist())
-        return Image.fromarray(np.clip(exposure * contrast * pixels + offset, 0, 255).astype(np.float32))

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from radscribe.processing.image_processing_cxr import CXRAugmentation, CXRImageProcessor, read_grey
+from radscribe.processing.augmentation_cxr import CXRAugmentation
+from radscribe.processing.image_processing_cxr import CXRImageProcessor, read_grey
 from radscribe.processing.processing_mcsam import MCSAMProcessor
 from radscribe.processing.processing_text import build_tokenizer
 from radscribe.training.data import StudyFilms, collate_with, shuffled_films, single_films
@@ -71,21 +72,21 @@ def test_films_are_read_anew_each_time(studies):
     assert films[0]["images"][0] is not films[0]["images"][0]
 
 
-def test_kept_films_are_read_once(studies):
-    films = StudyFilms(studies, keep=True)
+def test_kept_films_are_read_once(studies, processor):
+    films = StudyFilms(studies, keep=processor.image_processor)
     assert films[0]["images"][0] is films[0]["images"][0]
 
 
-def test_kept_films_are_augmented_each_time(studies, augmentation):
-    films = StudyFilms(studies, augmentation, keep=True)
+def test_kept_films_are_augmented_each_time(studies, augmentation, processor):
+    films = StudyFilms(studies, augmentation, keep=processor.image_processor)
     assert not np.array_equal(pixels(films[0])[0], pixels(films[0])[0])
 
 
-def test_augmentation_leaves_the_kept_film_alone(studies, augmentation):
-    films = StudyFilms(studies, augmentation, keep=True)
+def test_augmentation_leaves_the_kept_film_alone(studies, augmentation, processor):
+    films = StudyFilms(studies, augmentation, keep=processor.image_processor)
     films[0]
     path = studies[0]["images"][0]
-    assert films.kept[path] == read_grey(path)
+    assert films.kept[path] == processor.image_processor.fit_film(path)
 
 
 def test_augmentation_changes_films(studies, augmentation, draw_film):

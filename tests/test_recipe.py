@@ -151,6 +151,11 @@ def test_an_inner_override_keeps_the_keys_beside_it(page):
     assert load_recipe(path, ["config.decoder.d_model=32"]).config == expected
 
 
+def test_kept_films_and_a_resize_before_the_crop_are_refused_together(page):
+    with pytest.raises(ValueError, match="`keep_films` holds films at `size`"):
+        load_recipe(page("keep_films: true\nimage_processor: {size: 32, resize: 40}"))
+
+
 @pytest.mark.parametrize("override", ["seed", "=3", ""])
 def test_an_override_without_key_and_value_is_refused(page, override):
     with pytest.raises(ValueError, match=r"`--set` takes key=value"):

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from transformers import ProcessorMixin
 
-from ..processing.image_processing_cxr import CXRAugmentation, read_grey
+from ..processing.augmentation_cxr import CXRAugmentation
+from ..processing.image_processing_cxr import CXRImageProcessor, read_grey
 
 
 class StudyFilms(torch.utils.data.Dataset):
@@ -19,17 +20,22 @@ class StudyFilms(torch.utils.data.Dataset):
     Args:
         studies: study records.
         augmentation: change of each film, anew each time it is read.
-        keep: hold decoded films in memory, for small sets that fit (in each worker that reads them).
+        keep: hold each film in memory (of each worker) as this processor fits it, at the model's size and before
+            augmentation; None reads the file each time.
     """
 
     def __init__(
-        self, studies: datasets.Dataset, augmentation: CXRAugmentation | None = None, keep: bool = False
+        self,
+        studies: datasets.Dataset,
+        augmentation: CXRAugmentation | None = None,
+        keep: CXRImageProcessor | None = None,
     ) -> None:
         # Plain lists: a row of an Arrow table costs more than the film's decoding.
         self.paths: list[list[str]] = list(studies["images"])
         self.findings: list[str] = list(studies["findings"])
         self.augmentation = augmentation
-        self.kept: dict[str, Image.Image] | None = {} if keep else None
+        self.keep = keep
+        self.kept: dict[str, Image.Image] = {}
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -43,10 +49,10 @@ class StudyFilms(torch.utils.data.Dataset):
         return {"images": films, "text": self.findings[index]}
 
     def _read(self, path: str) -> Image.Image:
-        if self.kept is None:
+        if self.keep is None:
             return read_grey(path)
         if path not in self.kept:
-            self.kept[path] = read_grey(path)
+            self.kept[path] = self.keep.fit_film(path)
         return self.kept[path]
 
 

@@ -13,7 +13,8 @@ from transformers import CONFIG_MAPPING, GenerationConfig
 from transformers.models.marian.configuration_marian import MarianConfig
 
 from ..configuration.configuration_mcsam import MCSAMConfig
-from ..processing.image_processing_cxr import CXRAugmentation, CXRImageProcessor
+from ..processing.augmentation_cxr import CXRAugmentation
+from ..processing.image_processing_cxr import CXRImageProcessor
 
 RECIPES = Path(__file__).parent / "recipes"
 CONFIGS = {"mcsam": MCSAMConfig}
@@ -36,7 +37,7 @@ class Recipe:
     memory_init: str = "ot"  # MCSAM's bank: ot | kmeans | random
     image_processor: dict[str, Any] = dataclasses.field(default_factory=dict)
     augmentation: dict[str, Any] | None = None  # train-time changes of a film; null: none
-    keep_films: bool = False  # hold decoded films in memory while training; for sets of a few thousand small films
+    keep_films: bool = False  # hold films in memory at the model's size while training
     report_style: str = "iu"  # cleaning rules: iu | mimic
     min_frequency: int = 3  # a word enters the vocabulary from so many occurrences on
     max_length: int = 60  # words of a report, start mark included
@@ -108,6 +109,8 @@ def parse_recipe(values: dict[str, Any]) -> Recipe:
         _refuse_unknown(recipe.encoder, _backbone_keys(recipe.encoder), "encoder")
     _refuse_unknown(recipe.image_processor, _parameters(CXRImageProcessor), "image_processor")
     _refuse_unknown(recipe.augmentation or {}, _parameters(CXRAugmentation), "augmentation")
+    if recipe.keep_films and recipe.image_processor.get("resize") is not None:
+        raise ValueError("`keep_films` holds films at `size`; it cannot be with `image_processor.resize`. Drop one.")
     _refuse_unknown(recipe.generation, GenerationConfig().to_dict(), "generation")
     return recipe
 

@@ -20,7 +20,7 @@ import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, Seq2SeqTrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from ..processing.image_processing_cxr import CXRAugmentation
+from ..processing.augmentation_cxr import CXRAugmentation
 from ..processing.processing_mcsam import MCSAMProcessor
 from .build import build_model, build_processor, load_checkpoint, set_generation
 from .data import StudyFilms, collate_with
@@ -93,7 +93,9 @@ def _assemble(
         model=model,
         args=_arguments(recipe),
         encoder_learning_rate=recipe.encoder_learning_rate,
-        train_dataset=StudyFilms(training, augmentation, keep=recipe.keep_films),
+        train_dataset=StudyFilms(
+            training, augmentation, keep=processor.image_processor if recipe.keep_films else None
+        ),
         eval_dataset=StudyFilms(validation),
         data_collator=collate_with(processor, model.config.max_views),
         processing_class=processor,
