@@ -7,7 +7,7 @@ from radscribe.training.metrics.phantom_exam import best_constant_exam, exam
 from radscribe.training.readers.phantom import choose_findings, study_random
 from radscribe.training.readers.phantom_grammar import UNITS, Finding, write_report
 
-NORMAL = "The heart is normal in size. The lungs are clear. The pleural spaces are clear. The bones are intact."
+NORMAL = "Heart size is normal. Lungs are clear. Pleural spaces are clear. Bones are intact."
 EFFUSION = Finding("effusion", "left", "small")
 NODULE = Finding("nodule", "right", "large", "upper")
 
@@ -68,20 +68,20 @@ def test_precision_and_recall_follow_their_definitions():
 
 
 def test_each_unreadable_sentence_is_one_false_positive():
-    report = "There is a small left pleural effusion. The sky is blue. Grass."
+    report = "Small left pleural effusion. The sky is blue. Grass."
     result = exam([report], [rows(EFFUSION)])
     assert result["finding_f1"]["micro"] == pytest.approx(2 / (2 + 2))
     assert result["unreadable_share"] == pytest.approx(2 / 3)
 
 
 def test_a_unit_stated_twice_counts_once():
-    report = "There is a small left pleural effusion. Small left pleural effusion is noted."
+    report = "Small left pleural effusion. Small left pleural fluid."
     assert exam([report], [rows(EFFUSION)])["finding_f1"]["per_unit"]["effusion/left"]["precision"] == 1.0
     assert exam([report], [rows()])["finding_f1"]["micro"] == 0.0
 
 
 def test_stating_and_denying_a_unit_is_wrong_either_way():
-    report = "There is a small left pleural effusion. No pleural effusion or pneumothorax."
+    report = "Small left pleural effusion. No effusion or pneumothorax."
     true = exam([report], [rows(EFFUSION)])
     assert true["finding_f1"]["per_unit"]["effusion/left"] == {
         "precision": 0.0,
@@ -102,14 +102,14 @@ def test_an_empty_report_misses_what_is_there():
 
 
 def test_size_and_place_are_scored_over_found_units_alone():
-    reports = ["There is a large left pleural effusion. There is a large right upper zone nodule."] * 2
+    reports = ["Large left pleural effusion. Large right upper zone nodule."] * 2
     result = exam(reports, [rows(EFFUSION, NODULE), rows()])
     assert result["size_accuracy"] == {"accuracy": 0.5, "count": 2.0}
     assert result["place_accuracy"] == {"accuracy": 1.0, "count": 1.0}
 
 
 def test_two_sizes_for_one_unit_are_a_wrong_size():
-    report = "There is a small left pleural effusion. There is a large left pleural effusion."
+    report = "Small left pleural effusion. Large left pleural effusion."
     assert exam([report], [rows(EFFUSION)])["size_accuracy"] == {"accuracy": 0.0, "count": 1.0}
 
 

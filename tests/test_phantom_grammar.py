@@ -86,21 +86,21 @@ def test_reports_of_four_findings_keep_within_59_words_and_stops():
 
 def test_the_vocabulary_is_small():
     words = {word for sentence in grammar._sentence_meanings() for word in sentence.split()}
-    assert 100 <= len(words) <= 150
+    assert 60 <= len(words) <= 100
     assert all(re.fullmatch("[a-z]+", word) for word in words)
 
 
 @pytest.mark.parametrize(
     "sentence",
     [
-        "There is a green left pleural effusion.",
-        "There is a small pleural effusion.",
+        "Green left pleural effusion.",
+        "Small pleural effusion.",
         "Small left left effusion.",
         "<unk>",
     ],
 )
 def test_a_sentence_of_no_template_is_unreadable(sentence):
-    read = read_report(f"The lungs are clear. {sentence}")
+    read = read_report(f"Lungs are clear. {sentence}")
     assert read.unreadable == [sentence.lower().strip(".")]
     assert read.sentences == 2
 
@@ -111,7 +111,7 @@ def test_an_empty_report_says_nothing(report):
 
 
 def test_a_repeated_finding_is_read_twice():
-    read = read_report("There is mild cardiomegaly. There is mild cardiomegaly.")
+    read = read_report("Mild cardiomegaly. Mild cardiomegaly.")
     assert read.findings == [Finding("cardiomegaly", size="mild")] * 2
 
 

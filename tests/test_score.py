@@ -107,7 +107,7 @@ def test_phantoms_are_examined(tmp_path, study, write_lines, without_java):
     labels = [{"name": "pneumothorax/left/small/-", "image": 0, "box": []}]
     name = "phantom-0-000000"
     save_studies([study(name, labels=labels, findings="Small left pneumothorax.")], tmp_path / "phantoms")
-    file = write_lines("one.jsonl", [{"id": name, "report": "A small pneumothorax is present on the left."}])
+    file = write_lines("one.jsonl", [{"id": name, "report": "Small pneumothorax on the left."}])
     result = evaluate(file, tmp_path / "phantoms", "train")
     assert result["finding_f1"]["micro"] == 1 and result["beside"]["best_constant"]["finding_f1"]["micro"] == 1
 

@@ -65,81 +65,81 @@ KINDS: dict[str, Kind] = {
 REGIONS: tuple[str, ...] = tuple(dict.fromkeys(kind.region for kind in KINDS.values()))
 UNITS: tuple[str, ...] = tuple(f"{name}/{side}" for name, kind in KINDS.items() for side in kind.sides)
 
-# At most eight words a finding and seven a normal statement: the longest report then keeps within 59 words and full
-# stops, and the end mark within the 60 tokens that the field's models read. {size}ly spells "mildly" and "markedly".
+# Telegraphic, as radiologists dictate: at most seven words a finding and four a normal statement. Short reports cost
+# little to learn, and what the exam asks for is the picture. {size}ly spells "mildly" and "markedly".
 _FINDING_TEMPLATES: dict[str, tuple[str, ...]] = {
     "cardiomegaly": (
-        "There is {size} cardiomegaly.",
+        "{size} cardiomegaly.",
         "The heart is {size}ly enlarged.",
-        "{size} enlargement of the cardiac silhouette is present.",
-        "The cardiac shadow is {size}ly widened.",
+        "{size} cardiac enlargement.",
+        "Cardiac shadow {size}ly widened.",
     ),
     "consolidation": (
-        "There is {side} {place} zone consolidation.",
-        "Patchy airspace opacity in the {side} {place} zone.",
-        "The {side} {place} lung zone is consolidated.",
-        "Air bronchograms mark a {side} {place} consolidation.",
+        "{side} {place} zone consolidation.",
+        "Airspace opacity in {side} {place} zone.",
+        "Consolidated {side} {place} zone.",
+        "{side} {place} zone air bronchograms.",
     ),
     "nodule": (
-        "There is a {size} {side} {place} zone nodule.",
-        "A {size} {side} {place} lung nodule is seen.",
-        "The {side} {place} zone contains a {size} nodule.",
-        "{size} round density within the {side} {place} zone.",
+        "{size} {side} {place} zone nodule.",
+        "{size} nodule in {side} {place} zone.",
+        "{side} {place} zone holds {size} nodule.",
+        "{size} round {side} {place} zone density.",
     ),
     "pneumothorax": (
-        "There is a {size} {side} pneumothorax.",
-        "A {size} pneumothorax is present on the {side}.",
-        "{size} {side} apical pneumothorax is noted.",
-        "A pleural line indicates a {size} {side} pneumothorax.",
+        "{size} {side} pneumothorax.",
+        "{size} pneumothorax on the {side}.",
+        "{size} {side} apical pneumothorax.",
+        "Pleural line of {size} {side} pneumothorax.",
     ),
     "effusion": (
-        "There is a {size} {side} pleural effusion.",
-        "A {size} amount of {side} pleural fluid.",
-        "{size} {side} pleural effusion is noted.",
-        "{size} {side} effusion blunts the costophrenic angle.",
+        "{size} {side} pleural effusion.",
+        "{size} effusion on the {side}.",
+        "{size} {side} pleural fluid.",
+        "{side} angle blunted by {size} effusion.",
     ),
     "fracture": (
-        "There are displaced {side} {place} rib fractures.",
-        "Displaced {side} {place} rib fractures are seen.",
-        "Two of the {side} {place} ribs are broken.",
-        "The {side} {place} ribs show displaced fractures.",
+        "Displaced {side} {place} rib fractures.",
+        "Fractures of {side} {place} ribs.",
+        "{side} {place} ribs are broken.",
+        "Broken {side} {place} ribs.",
     ),
     "pacemaker": (
-        "A {side} chest wall pacemaker is in place.",
-        "{side} sided cardiac pacemaker with one lead.",
-        "{side} pacemaker device with its lead is noted.",
+        "{side} chest wall pacemaker.",
+        "{side} sided cardiac pacemaker.",
+        "Pacemaker on the {side}.",
     ),
 }
 
 # A normal statement denies every unit of its region.
 _NORMAL_TEMPLATES: dict[str, tuple[str, ...]] = {
     "heart": (
-        "The heart is normal in size.",
-        "Heart size is within normal limits.",
-        "The cardiac silhouette is not enlarged.",
-        "The cardiomediastinal contours are unremarkable.",
+        "Heart size is normal.",
+        "Normal heart size.",
+        "Heart not enlarged.",
+        "Unremarkable cardiac silhouette.",
         "No cardiomegaly.",
     ),
     "lungs": (
-        "The lungs are clear.",
-        "No focal consolidation or nodule is seen.",
-        "Both lungs are free of focal opacity.",
-        "The lungs are well aerated and clear.",
-        "There is no airspace disease or nodule.",
+        "Lungs are clear.",
+        "Clear lungs.",
+        "No focal opacity.",
+        "Lungs well aerated.",
+        "No consolidation or nodule.",
     ),
     "pleura": (
-        "No pleural effusion or pneumothorax.",
-        "There is no pneumothorax or pleural effusion.",
-        "The pleural spaces are clear.",
-        "Costophrenic angles are sharp and no pneumothorax.",
-        "Neither effusion nor pneumothorax is identified.",
+        "No effusion or pneumothorax.",
+        "No pneumothorax or effusion.",
+        "Pleural spaces are clear.",
+        "No pleural abnormality.",
+        "Sharp costophrenic angles.",
     ),
     "bones": (
-        "The bones are intact.",
-        "No acute bony abnormality is identified.",
-        "The osseous structures are unremarkable.",
-        "Visualized ribs and clavicles appear normal.",
-        "No displaced rib fracture is seen.",
+        "Bones are intact.",
+        "Intact bones.",
+        "No acute fracture.",
+        "Osseous structures unremarkable.",
+        "Ribs appear normal.",
     ),
 }
 
