@@ -165,6 +165,9 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Split the predictions were made for.")] = "test",
     protocol: Annotated[str, typer.Option(help="r2gen, full or coco.")] = "r2gen",
     control: Annotated[Path | None, typer.Option(help="Predictions from shuffled images, scored beside.")] = None,
+    max_words: Annotated[int, typer.Option(min=1, help="r2gen: 59 for IU X-ray, 99 for MIMIC-CXR.")] = 59,
+    min_frequency: Annotated[int, typer.Option(min=1, help="r2gen: 3 for IU X-ray, 10 for MIMIC-CXR.")] = 3,
+    style: Annotated[str, typer.Option(help="Cleaning rules: iu or mimic.")] = "iu",
     sheet: Annotated[Path | None, typer.Option(help="PNG to save: films, report and truth of the samples.")] = None,
     samples: Annotated[int, typer.Option(min=0, help="Reports to print beside the truth.")] = 3,
     as_json: AsJson = False,
@@ -176,6 +179,7 @@ def evaluate(
     from .training.score_tables import show_result
 
     options: dict[str, Any] = {"control": control, "sheet": sheet, "samples": samples}
+    options |= {"max_words": max_words, "min_frequency": min_frequency, "style": style}
     show = lambda result: show_result(result, Console())  # noqa: E731
     _run(lambda: work(predictions, references, split, protocol, **options), show, as_json)
 

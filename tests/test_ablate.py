@@ -1,6 +1,7 @@
 """`radscribe ablate`: arms that parse, arms that are done stay done, one row of scores an arm."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def run(monkeypatch, tmp_path, study):
 
     def train(recipe, overrides, resume=False):
         settings = load_recipe(recipe, overrides)
-        (tmp_path / "runs" / settings.output_dir.split("/")[-1]).mkdir(parents=True, exist_ok=True)
+        Path(settings.output_dir).mkdir(parents=True, exist_ok=True)
         calls.append((settings, resume))
         return {"minutes": 0.5}
 
@@ -44,12 +45,10 @@ def run(monkeypatch, tmp_path, study):
         module, "generate", lambda *arguments: [{"id": str(i), "report": report_of(LEFT)} for i in range(2)]
     )
 
-    def start(*overrides):
+    def start(*overrides, output_dir=tmp_path / "runs"):
         calls.clear()
-        result = ablate(
-            "mcsam_phantom", [f"dataset={tmp_path / 'set'}", f"output_dir={tmp_path / 'runs'}", *overrides]
-        )
-        return result, calls
+        where = [] if output_dir is None else [f"output_dir={output_dir}"]
+        return ablate("mcsam_phantom", [f"dataset={tmp_path / 'set'}", *where, *overrides]), calls
 
     return start
 
@@ -104,8 +103,36 @@ def test_an_arm_that_is_done_is_not_trained_again(run):
     assert calls == [] and second == first
 
 
+def test_an_arm_done_with_other_settings_is_refused(run):
+    run()
+    with pytest.raises(ValueError, match="holds an arm made with other settings"):
+        run("max_steps=7")
+
+
+def test_an_arm_cut_off_while_it_was_scored_is_not_trained_again(run, tmp_path):
+    (tmp_path / "runs" / "no_SAM").mkdir(parents=True)
+    (tmp_path / "runs" / "no_SAM" / "result.json").write_text('{"minutes": 3.0}')
+    result, calls = run()
+    assert len(calls) == len(ARMS["mcsam"]) - 1
+    assert next(row["minutes"] for row in result["rows"] if row["arm"] == "no SAM") == 3.0
+
+
+def test_a_set_without_test_studies_is_refused_before_any_training(run, tmp_path, study):
+    save_studies([study("phantom-0-0", split="train")], tmp_path / "small")
+    with pytest.raises(ValueError, match="has no split 'test'"):
+        run(f"dataset={tmp_path / 'small'}")
+
+
+def test_the_recipes_own_folder_is_left_to_training(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run()
+    calls = run(output_dir=None)[1]
+    assert {settings.output_dir.split("/")[1] for settings, _ in calls} == {"mcsam_phantom_ablation"}
+
+
 def test_an_arm_that_was_cut_off_is_gone_on_with(run, tmp_path):
-    (tmp_path / "runs" / "no_SAM" / "checkpoints" / "checkpoint-2").mkdir(parents=True)
+    (tmp_path / "runs" / "no_SAM").mkdir(parents=True)
+    (tmp_path / "runs" / "no_SAM" / "recipe.yaml").write_text("")
     resumed = [settings.output_dir for settings, resume in run()[1] if resume]
     assert resumed == [str(tmp_path / "runs" / "no_SAM")]
 

@@ -198,3 +198,9 @@ def test_a_saved_configuration_is_a_plain_file_of_facts(config, tmp_path):
     config.save_pretrained(tmp_path)
     values = PretrainedConfig.get_config_dict(tmp_path)[0]
     assert values["encoder"]["model_type"] == "resnet" and values["decoder"]["d_model"] == 16
+
+
+@pytest.mark.parametrize(("name", "value"), [("memory_heads", 0), ("num_prompts", -1), ("max_views", 0)])
+def test_a_size_that_cannot_be_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be at least"):
+        MCSAMConfig(**{name: value})

@@ -57,6 +57,11 @@ def test_the_model_is_given_every_view(write, draw_film, monkeypatch):
     assert write([draw_film("front.png"), draw_film("side.png")])[0]["report"] == [[1, 1]]
 
 
+def test_more_images_than_the_model_takes_are_refused(write, draw_film):
+    with pytest.raises(ValueError, match="Give at most 2 images"):
+        write([draw_film(f"{i}.png") for i in range(3)])
+
+
 def test_a_split_gets_one_report_a_study_in_its_order(write, dataset):
     assert [row["id"] for row in write(dataset=dataset)] == [f"s{i}" for i in range(5)]
 

@@ -151,6 +151,12 @@ def test_an_inner_override_keeps_the_keys_beside_it(page):
     assert load_recipe(path, ["config.decoder.d_model=32"]).config == expected
 
 
+@pytest.mark.parametrize("text", ["augmentation: {degrees: abc}", "image_processor: {image_mean: {a: 1}}"])
+def test_an_inner_value_of_the_wrong_type_is_refused(page, text):
+    with pytest.raises(ValueError, match="`(augmentation|image_processor)` holds a value of the wrong type"):
+        load_recipe(page(text))
+
+
 def test_kept_films_and_a_resize_before_the_crop_are_refused_together(page):
     with pytest.raises(ValueError, match="`keep_films` holds films at `size`"):
         load_recipe(page("keep_films: true\nimage_processor: {size: 32, resize: 40}"))

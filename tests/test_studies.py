@@ -2,7 +2,7 @@
 
 import pytest
 
-from radscribe.training.readers.studies import STUDY_FEATURES, Tally, load_studies, save_studies
+from radscribe.training.readers.studies import STUDY_FEATURES, Tally, load_splits, load_studies, save_studies
 
 
 def test_a_saved_study_comes_back_whole(tmp_path, study):
@@ -107,3 +107,13 @@ def test_tally_leaves_stdout_alone(capsys):
     tally.show("title")
     captured = capsys.readouterr()
     assert captured.out == "" and "no findings" in captured.err
+
+
+def test_an_empty_split_leaves_the_others_readable(tmp_path, study):
+    save_studies([study("a", split="train"), study("b", split="test")], tmp_path / "set")
+    splits = load_splits(tmp_path / "set")
+    splits["test"] = splits["test"].select([])
+    splits.save_to_disk(tmp_path / "emptied")
+    assert len(load_studies(tmp_path / "emptied", "train")) == 1
+    with pytest.raises(ValueError, match="The split 'test' of .* is empty"):
+        load_studies(tmp_path / "emptied", "test")

@@ -287,8 +287,23 @@ def test_a_file_as_output_dir_is_refused(settings, tmp_path):
 
 
 def test_resuming_what_was_never_begun_is_refused(settings, tmp_path):
-    with pytest.raises(ValueError, match=r"^`--resume`: `[^\n]*` holds no checkpoint"):
+    with pytest.raises(ValueError, match=r"^`--resume`: `[^\n]*` holds no run"):
         train("mcsam_phantom", settings(tmp_path / "run", dataset=""), resume=True)
+
+
+@pytest.mark.slow
+def test_a_run_cut_off_before_its_first_checkpoint_starts_anew_when_resumed(finished, settings, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(finished[0] / "recipe.yaml", run)
+    (run / "metrics.jsonl").write_text("{}\n")
+    train("mcsam_phantom", settings(run, memory_init="ot"), resume=True)
+    assert [one["step"] for one in log_of(run)] == [one["step"] for one in log_of(finished[0])]
+
+
+def test_an_environment_without_git_has_no_commit(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert environment()["commit"] is None
 
 
 # Fine-tuning
@@ -454,7 +469,7 @@ def test_a_spoilt_film_is_one_line(refuse, own_studies, tmp_path, workers):
 
 
 def test_resuming_nothing_is_one_line(refuse):
-    refuse("`--resume`: .* holds no checkpoint. Start the run without it.", "--resume")
+    refuse("`--resume`: .* holds no run. Start it without.", "--resume")
 
 
 def test_the_form_for_several_processes_ends_in_one_line_too(monkeypatch, capsys):

@@ -36,7 +36,7 @@ def load_checkpoint(name: str) -> tuple[MCSAMForConditionalGeneration, MCSAMProc
         )
     try:
         return MCSAMForConditionalGeneration.from_pretrained(name), MCSAMProcessor.from_pretrained(name)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"The checkpoint `{name}` is not whole: {_one_line(error)}") from error
 
 
@@ -51,6 +51,12 @@ def build_model(recipe: Recipe, processor: MCSAMProcessor, findings: list[str]) 
     """A new MCSAM: backbone by name or from scratch, memory from the training reports."""
     pretrained = _pretrained_backbone(recipe.encoder) if isinstance(recipe.encoder, str) else None
     config = _model_config(recipe, processor, recipe.encoder if pretrained is None else pretrained.config)
+    channels = getattr(config.encoder, "num_channels", 3)
+    if processor.image_processor.num_channels != channels:
+        raise ValueError(
+            f"`image_processor.num_channels` must be {channels}, as the backbone reads films. "
+            f"Got {processor.image_processor.num_channels}."
+        )
     model = MCSAMForConditionalGeneration(config)
     if pretrained is not None:
         model.encoder.visual.backbone.load_state_dict(pretrained.state_dict())

@@ -59,7 +59,7 @@ class StudyFilms(torch.utils.data.Dataset):
 def collate_with(processor: ProcessorMixin, max_views: int) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
     """A collator: studies to `pixel_values` (B, V, C, H, W), `view_mask` (B, V) and `labels` (B, T).
 
-    A study with more films than the model takes gives its first `max_views`, frontal first as the readers sort them.
+    A study with more films than the model takes gives its first `max_views`, in the order of its record.
     """
 
     def collate(studies: list[dict[str, Any]]) -> dict[str, Any]:

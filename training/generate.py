@@ -46,6 +46,10 @@ def generate(
     if shuffle_images is not None:
         studies = shuffled_films(studies, shuffle_images)
     network, processor = load_checkpoint(model)
+    if len(images) > network.config.max_views:
+        raise ValueError(
+            f"Give at most {network.config.max_views} images: so many views this model takes. Got {len(images)}."
+        )
     loader = torch.utils.data.DataLoader(
         StudyFilms(studies),
         batch_size=batch_size,

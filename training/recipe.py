@@ -112,6 +112,14 @@ def parse_recipe(values: dict[str, Any]) -> Recipe:
     if recipe.keep_films and recipe.image_processor.get("resize") is not None:
         raise ValueError("`keep_films` holds films at `size`; it cannot be with `image_processor.resize`. Drop one.")
     _refuse_unknown(recipe.generation, GenerationConfig().to_dict(), "generation")
+    for name, make, values in (
+        ("augmentation", CXRAugmentation, recipe.augmentation or {}),
+        ("image_processor", CXRImageProcessor, recipe.image_processor),
+    ):
+        try:
+            make(**values)
+        except TypeError as error:
+            raise ValueError(f"`{name}` holds a value of the wrong type among {values}: {error}.") from error
     return recipe
 
 

@@ -113,17 +113,17 @@ def match_reports(predictions: dict[str, str], truth: Truth, path: Path, split: 
     return [predictions[name] for name in ids]
 
 
-def r2gen_normaliser(training: list[str], max_words: int, min_frequency: int) -> Normalise:
+def r2gen_normaliser(training: list[str], max_words: int, min_frequency: int, style: str = "iu") -> Normalise:
     """Cleaning, cut and `<unk>` as R2Gen's decoding does them; the vocabulary comes from the training reports.
 
     Without training reports no word is replaced. The cut and `<unk>` fall on predictions too: R2Gen's own can hold
     neither a 60th word nor one outside the vocabulary.
     """
-    counts = Counter(word for report in training for word in clean_report(report).split())
+    counts = Counter(word for report in training for word in clean_report(report, style).split())
     known = {word for word, count in counts.items() if count >= min_frequency}
 
     def normalise(reports: list[str]) -> list[str]:
-        cut = [clean_report(report).split()[:max_words] for report in reports]
+        cut = [clean_report(report, style).split()[:max_words] for report in reports]
         return [" ".join(word if word in known or not training else "<unk>" for word in words) for words in cut]
 
     return normalise
@@ -141,12 +141,14 @@ def tokenize_coco(reports: list[str]) -> list[str]:
     return [tokenized[i][0] for i in range(len(reports))]
 
 
-def choose_normaliser(protocol: str, training: list[str], max_words: int, min_frequency: int) -> Normalise:
+def choose_normaliser(
+    protocol: str, training: list[str], max_words: int, min_frequency: int, style: str = "iu"
+) -> Normalise:
     """The function that brings reports into a protocol's form."""
     if protocol == "r2gen":
-        return r2gen_normaliser(training, max_words, min_frequency)
+        return r2gen_normaliser(training, max_words, min_frequency, style)
     if protocol == "full":
-        return lambda reports: [clean_report(report) for report in reports]
+        return lambda reports: [clean_report(report, style) for report in reports]
     if protocol == "coco":
         return tokenize_coco
     raise ValueError(f"`protocol` must be one of {', '.join(PROTOCOLS)}. Got {protocol!r}.")
@@ -225,7 +227,7 @@ def _trivial_answers(truth: Truth, scorer: NlgScorer) -> dict[str, Any]:
     return answers
 
 
-def _load_truth(references: Path, split: str, protocol: str, max_words: int, min_frequency: int) -> Truth:
+def _load_truth(references: Path, split: str, protocol: str, max_words: int, min_frequency: int, style: str) -> Truth:
     """The split's studies with findings, the training reports, and the protocol's normaliser built from them."""
     rows = list(load_studies(references, split))
     studies = [study for study in rows if study["findings"].strip()]
@@ -234,7 +236,7 @@ def _load_truth(references: Path, split: str, protocol: str, max_words: int, min
     unscored = {study["study_id"] for study in rows} - {study["study_id"] for study in studies}
     splits = load_splits(references)
     training = [text for text in splits["train"]["findings"] if text.strip()] if "train" in splits else []
-    normalise = choose_normaliser(protocol, training, max_words, min_frequency)
+    normalise = choose_normaliser(protocol, training, max_words, min_frequency, style)
     return Truth(studies, training, normalise([study["findings"] for study in studies]), normalise, unscored)
 
 
@@ -248,13 +250,15 @@ def evaluate(
     samples: int = 3,
     max_words: int = MAX_WORDS,
     min_frequency: int = MIN_FREQUENCY,
+    style: str = "iu",
 ) -> dict[str, Any]:
     """Score the predictions file against one split of a prepared data set.
 
     Returns {"protocol", "split", "studies", "scores", "distinct_reports", "mean_words", "beside": {answer: ...},
     "samples": [...]}, on phantom sets also the exam's keys (`finding_f1.micro` ...); each answer under "beside" has
     the same keys as the model. `control` is a predictions file made from shuffled images. `sheet` is a PNG to be
-    written: the films of the samples with report and truth. `max_words` and `min_frequency` concern r2gen alone.
+    written: the films of the samples with report and truth. `max_words` and `min_frequency` concern r2gen alone,
+    `style` (the cleaning rules, iu or mimic) r2gen and full.
     Raises ValueError or an OSError with one line for bad input.
     """
     if protocol not in PROTOCOLS:  # before any file is read: the cheapest mistake first
@@ -264,9 +268,9 @@ def evaluate(
     reports = {"model": read_predictions(predictions)}
     if control is not None:
         reports["shuffled_images"] = read_predictions(control)
-    truth = _load_truth(Path(references), split, protocol, max_words, min_frequency)
+    truth = _load_truth(Path(references), split, protocol, max_words, min_frequency, style)
     matched = match_reports(reports["model"], truth, predictions, split)
-    result: dict[str, Any] = {"protocol": describe_protocol(protocol, truth, max_words, min_frequency)}
+    result: dict[str, Any] = {"protocol": describe_protocol(protocol, truth, max_words, min_frequency, style)}
     result |= {"predictions": os.fspath(predictions), "split": split, "studies": len(matched)}
     result |= {"without_findings": len(truth.unscored)}
     with NlgScorer() as scorer:
@@ -282,11 +286,16 @@ def evaluate(
     return result
 
 
-def describe_protocol(protocol: str, truth: Truth, max_words: int, min_frequency: int) -> dict[str, Any]:
+def describe_protocol(protocol: str, truth: Truth, max_words: int, min_frequency: int, style: str) -> dict[str, Any]:
     """The protocol with what it depends on, to be printed and saved beside every score."""
     described: dict[str, Any] = {"name": protocol}
     if protocol == "r2gen":
-        described |= {"max_words": max_words, "min_frequency": min_frequency, "unk": bool(truth.training)}
+        described |= {
+            "style": style,
+            "max_words": max_words,
+            "min_frequency": min_frequency,
+            "unk": bool(truth.training),
+        }
     return described
 
 

@@ -76,6 +76,11 @@ def _assemble(
     is_phantom = all(name.startswith("phantom-") for name in validation["study_id"])
     findings = list(training["findings"])
     if recipe.init_from is not None:
+        print(
+            f"`init_from`: sizes, vocabulary, cleaning and film geometry are those of `{recipe.init_from}`; what the "
+            "recipe says of them does not count",
+            file=sys.stderr,
+        )
         model, processor = load_checkpoint(recipe.init_from)
     else:
         processor = build_processor(recipe, findings)
@@ -149,10 +154,13 @@ def _arguments(recipe: Recipe) -> Seq2SeqTrainingArguments:
 def _last_checkpoint(run: Path, resume: bool) -> str | None:
     """Where to go on from; refuses to write over a run, and to resume one that is not there."""
     found = get_last_checkpoint(str(run / "checkpoints")) if (run / "checkpoints").is_dir() else None
-    if resume and found is None:
-        raise ValueError(f"`--resume`: `{run}` holds no checkpoint. Start the run without it.")
     if run.is_file():
         raise NotADirectoryError(f"`output_dir` must be a folder. Got the file `{run}`.")
+    if resume and found is None and not (run / "recipe.yaml").is_file():
+        raise ValueError(f"`--resume`: `{run}` holds no run. Start it without.")
+    if resume and found is None:
+        print(f"`{run}` was cut off before its first checkpoint: it starts anew", file=sys.stderr)
+        (run / "metrics.jsonl").unlink(missing_ok=True)
     if not resume and run.is_dir() and any(run.iterdir()):
         raise ValueError(f"`output_dir` `{run}` is not empty: `--resume` goes on with it, another name starts anew.")
     return found
@@ -169,18 +177,25 @@ def _write_beginnings(recipe: Recipe, run: Path, processor: MCSAMProcessor) -> N
 def environment() -> dict[str, Any]:
     """What a reader needs to judge or repeat a run: versions, hardware, the code's commit."""
     names = ("radscribe", "torch", "transformers", "datasets", "accelerate", "tokenizers", "timm", "POT")
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
-    )
     return {
         "versions": {name: version(name) for name in names},
         "python": platform.python_version(),
         "machine": platform.machine(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "threads": torch.get_num_threads(),
-        "commit": commit.stdout.strip() or None,
+        "commit": _commit(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
+
+
+def _commit() -> str | None:
+    """The commit of the code; None outside of a repository or without git."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+    except OSError:
+        return None
+    return found.stdout.strip() or None
 
 
 def main() -> None:

@@ -140,12 +140,14 @@ def restored_size(size: tuple[int, int], film: tuple[int, int]) -> tuple[int, in
 
 def _open_film(path: Path, where: str) -> Image.Image:
     """Decode an image file whole. Raises BrokenStudy for one that is missing, no image, cut short or tiny."""
+    if path.is_dir():
+        raise BrokenStudy("unreadable image", f"{where} names a folder, not an image: {path}.")
     if not path.is_file():
         raise BrokenStudy("missing image", f"{where} names an image that does not exist: {path}.")
     try:
         with Image.open(path) as image:
             image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, zlib.error ... for one fact
         # PIL names an unknown file in full; of a truncated one it says what is missing
         reason = "no image format known" if isinstance(error, UnidentifiedImageError) else str(error)
         raise BrokenStudy("unreadable image", f"{where}: the image {path} cannot be read ({reason}).") from error

@@ -157,16 +157,20 @@ def load_splits(path: Path) -> DatasetDict:
         raise NotADirectoryError(f"A data set is a folder written by `radscribe prepare`. Got the file {path}.")
     if not (path / "dataset_dict.json").is_file():
         raise ValueError(f"The folder {path} is not a prepared data set (no dataset_dict.json in it); {way_out}.")
-    # `datasets` writes a split without studies but fails to open it again.
-    for state in path.glob("*/state.json"):
-        if not json.loads(state.read_text()).get("_data_files"):
-            raise ValueError(f"The split {state.parent.name!r} of {path} is empty; choose another split.")
     try:
-        splits = datasets.load_from_disk(str(path))
+        names = json.loads((path / "dataset_dict.json").read_text())["splits"]
+        # `datasets` writes a split without studies but fails to open it again.
+        full = [name for name in names if not _is_empty(path / name)]
+        splits = DatasetDict({name: Dataset.load_from_disk(str(path / name)) for name in full})
     except Exception as error:  # whatever `datasets` meets in a damaged folder: the user needs the folder's name
         reason = str(error).split("\n", 1)[0]
         raise ValueError(f"The data set {path} cannot be read ({reason}); {way_out} again.") from error
     return splits
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether a split on disk holds no study."""
+    return not json.loads((folder / "state.json").read_text())["_data_files"]
 
 
 def load_studies(path: Path, split: str) -> Dataset:
@@ -176,6 +180,8 @@ def load_studies(path: Path, split: str) -> Dataset:
     empty one, or columns that are not the study record's.
     """
     splits = load_splits(path)
+    if split not in splits and (Path(path) / split).is_dir():
+        raise ValueError(f"The split {split!r} of {path} is empty; choose another split.")
     if split not in splits:
         found = ", ".join(f"{name} ({len(rows)})" for name, rows in splits.items())
         raise ValueError(f"The data set {path} has no split {split!r}. It has: {found}.")
