@@ -3,8 +3,8 @@
 #   make test    all quick tests           make test-all   the slow ones too
 #   make check   formatting, lint, types   make clean      what was built, not the data
 PYTHON ?= python3
-STUDIES ?= 2000
-STEPS ?= 1600
+STUDIES ?= 2400
+STEPS ?= 800
 DATA := data/phantom_demo_$(STUDIES)
 RUN := runs/demo
 BIN := .venv/bin
@@ -38,7 +38,8 @@ types: .venv/.installed
 # Phantoms are drawn once; training and what follows runs anew each time.
 demo: .venv/.installed $(DATA)/dataset_dict.json
 	rm -rf $(RUN)
-	$(RADSCRIBE) train mcsam_phantom --set dataset=$(DATA) --set output_dir=$(RUN) --set max_steps=$(STEPS)
+	$(RADSCRIBE) train mcsam_phantom --set dataset=$(DATA) --set output_dir=$(RUN) \
+		--set max_steps=$(STEPS) --set eval_steps=$(STEPS)
 	$(RADSCRIBE) generate --dataset $(DATA) --split test --model $(RUN) --out $(RUN)/reports.jsonl
 	$(RADSCRIBE) generate --dataset $(DATA) --split test --model $(RUN) --shuffle-images 1 --out $(RUN)/shuffled.jsonl
 	$(RADSCRIBE) evaluate $(RUN)/reports.jsonl --references $(DATA) --split test \
