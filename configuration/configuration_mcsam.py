@@ -114,8 +114,9 @@ class MCSAMConfig(PretrainedConfig):
         return self.decoder.decoder_layers
 
     def _check_sizes(self) -> None:
-        least = {"max_views": 1, "encoder_layers": 0, "memory_size": 0, "memory_dim": 1, "memory_heads": 1}
-        for name, smallest in (least | {"sam_layers": 0, "num_prompts": 0}).items():
+        least = dict.fromkeys(("max_views", "memory_dim", "memory_heads"), 1)
+        least |= dict.fromkeys(("encoder_layers", "memory_size", "sam_layers", "num_prompts"), 0)
+        for name, smallest in least.items():
             if getattr(self, name) < smallest:
                 raise ValueError(f"`{name}` must be at least {smallest}. Got {getattr(self, name)}.")
         if self.memory_size and not 0 < self.memory_top_k <= self.memory_size:

@@ -2,7 +2,14 @@
 
 import pytest
 
-from radscribe.training.readers.studies import STUDY_FEATURES, Tally, load_splits, load_studies, save_studies
+from radscribe.training.readers.studies import (
+    STUDY_FEATURES,
+    Tally,
+    is_phantom_set,
+    load_splits,
+    load_studies,
+    save_studies,
+)
 
 
 def test_a_saved_study_comes_back_whole(tmp_path, study):
@@ -117,3 +124,10 @@ def test_an_empty_split_leaves_the_others_readable(tmp_path, study):
     assert len(load_studies(tmp_path / "emptied", "train")) == 1
     with pytest.raises(ValueError, match="The split 'test' of .* is empty"):
         load_studies(tmp_path / "emptied", "test")
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"), [(["phantom-1-0", "phantom-1-1"], True), (["phantom-1-0", "CXR4"], False)]
+)
+def test_a_phantom_set_holds_phantoms_alone(ids, expected):
+    assert is_phantom_set(ids) == expected

@@ -10,7 +10,7 @@ from ..processing.processing_text import clean_report
 from .generate import generate
 from .metrics.nlg import nlg_scores
 from .metrics.phantom_exam import exam
-from .readers.studies import load_studies
+from .readers.studies import is_phantom_set, load_studies
 from .recipe import Recipe, load_recipe
 from .train import train
 
@@ -79,7 +79,7 @@ def _score(arm: str, run: Path, recipe: Recipe) -> dict[str, Any]:
     studies = load_studies(dataset, "test")
     reports = [line["report"] for line in generate([], dataset, "test", None, str(run), run / "reports.jsonl")]
     row: dict[str, Any] = {"arm": arm}
-    if all(name.startswith("phantom-") for name in studies["study_id"]):
+    if is_phantom_set(studies["study_id"]):
         row["finding_f1"] = exam(reports, list(studies["labels"]))["finding_f1"]["micro"]
     cleaned, truth = (
         [clean_report(text, recipe.report_style) for text in texts] for texts in (reports, studies["findings"])

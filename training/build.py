@@ -1,6 +1,5 @@
 """From a recipe to a processor and a model: new ones, or those of a checkpoint to fine-tune."""
 
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from ..modeling.modeling_topics import initial_memory
 from ..processing.image_processing_cxr import CXRImageProcessor
 from ..processing.processing_mcsam import MCSAMProcessor
 from ..processing.processing_text import build_tokenizer, clean_report
+from .errors import one_line
 from .recipe import Recipe
 
 
@@ -37,7 +37,7 @@ def load_checkpoint(name: str) -> tuple[MCSAMForConditionalGeneration, MCSAMProc
     try:
         return MCSAMForConditionalGeneration.from_pretrained(name), MCSAMProcessor.from_pretrained(name)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"The checkpoint `{name}` is not whole: {_one_line(error)}") from error
+        raise ValueError(f"The checkpoint `{name}` is not whole: {one_line(error)[:200]}") from error
 
 
 def build_processor(recipe: Recipe, findings: list[str]) -> MCSAMProcessor:
@@ -115,10 +115,6 @@ def _pretrained_backbone(name: str) -> PreTrainedModel:
     except (OSError, ValueError) as error:
         where = "folder" if Path(name).exists() else "name"
         raise ValueError(
-            f"`encoder`: no vision model by the {where} `{name}` ({_one_line(error)}) "
+            f"`encoder`: no vision model by the {where} `{name}` ({one_line(error)[:200]}) "
             "Without internet, give a local folder or a configuration to train from scratch."
         ) from error
-
-
-def _one_line(error: Exception) -> str:
-    return re.sub(r"\s+", " ", str(error))[:200]

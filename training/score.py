@@ -26,7 +26,7 @@ import numpy as np
 
 from ..processing.processing_text import clean_report
 from .metrics.nlg import NlgScorer
-from .readers.studies import load_splits, load_studies
+from .readers.studies import is_phantom_set, load_splits, load_studies
 from .sheet import check_sheet, draw_sheet
 
 PROTOCOLS = ("r2gen", "full", "coco")
@@ -48,7 +48,7 @@ class Truth:
     @property
     def is_phantom(self) -> bool:
         """Whether every study is a phantom, so that the exam can read its report back."""
-        return all(study["study_id"].startswith("phantom-") for study in self.studies)
+        return is_phantom_set(study["study_id"] for study in self.studies)
 
 
 def read_predictions(path: Path) -> dict[str, str]:

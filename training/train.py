@@ -25,7 +25,7 @@ from ..processing.processing_mcsam import MCSAMProcessor
 from .build import build_model, build_processor, load_checkpoint, set_generation
 from .data import StudyFilms, collate_with
 from .errors import one_line
-from .readers.studies import load_studies
+from .readers.studies import is_phantom_set, load_studies
 from .recipe import Recipe, load_recipe, save_recipe
 from .trainer import ReportTrainer, RunLog, metric_names, report_metrics
 
@@ -73,7 +73,7 @@ def run_recipe(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
 def _assemble(
     recipe: Recipe, training: datasets.Dataset, validation: datasets.Dataset
 ) -> tuple[ReportTrainer, MCSAMProcessor]:
-    is_phantom = all(name.startswith("phantom-") for name in validation["study_id"])
+    is_phantom = is_phantom_set(validation["study_id"])
     findings = list(training["findings"])
     if recipe.init_from is not None:
         print(
@@ -156,9 +156,9 @@ def _last_checkpoint(run: Path, resume: bool) -> str | None:
     found = get_last_checkpoint(str(run / "checkpoints")) if (run / "checkpoints").is_dir() else None
     if run.is_file():
         raise NotADirectoryError(f"`output_dir` must be a folder. Got the file `{run}`.")
-    if resume and found is None and not (run / "recipe.yaml").is_file():
-        raise ValueError(f"`--resume`: `{run}` holds no run. Start it without.")
     if resume and found is None:
+        if not (run / "recipe.yaml").is_file():
+            raise ValueError(f"`--resume`: `{run}` holds no run. Start it without.")
         print(f"`{run}` was cut off before its first checkpoint: it starts anew", file=sys.stderr)
         (run / "metrics.jsonl").unlink(missing_ok=True)
     if not resume and run.is_dir() and any(run.iterdir()):

@@ -173,6 +173,11 @@ def _is_empty(folder: Path) -> bool:
     return not json.loads((folder / "state.json").read_text())["_data_files"]
 
 
+def is_phantom_set(ids: Iterable[str]) -> bool:
+    """Whether every study is a phantom, so that the exam can read its report back."""
+    return all(name.startswith("phantom-") for name in ids)
+
+
 def load_studies(path: Path, split: str) -> Dataset:
     """Open one split of a prepared data set.
 
