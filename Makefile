@@ -4,7 +4,8 @@
 #   make check   formatting, lint, types   make clean      what was built, not the data
 PYTHON ?= python3
 STUDIES ?= 2400
-STEPS ?= 1150
+PRETRAIN ?= 600
+STEPS ?= 600
 DATA := data/phantom_demo_$(STUDIES)
 RUN := runs/demo
 BIN := .venv/bin
@@ -39,7 +40,7 @@ types: .venv/.installed
 demo: .venv/.installed $(DATA)/dataset_dict.json
 	rm -rf $(RUN)
 	$(RADSCRIBE) train mcsam_phantom --set dataset=$(DATA) --set output_dir=$(RUN) \
-		--set max_steps=$(STEPS) --set eval_steps=$(STEPS) --set warmup_steps=40
+		--set pretrain_steps=$(PRETRAIN) --set max_steps=$(STEPS) --set eval_steps=$(STEPS) --set warmup_steps=40
 	$(RADSCRIBE) generate --dataset $(DATA) --split test --model $(RUN) --out $(RUN)/reports.jsonl
 	$(RADSCRIBE) generate --dataset $(DATA) --split test --model $(RUN) --shuffle-images 1 --out $(RUN)/shuffled.jsonl
 	$(RADSCRIBE) evaluate $(RUN)/reports.jsonl --references $(DATA) --split test \

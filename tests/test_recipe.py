@@ -201,6 +201,7 @@ WRONG = {
     "encoder.model_type=resnest": f"{BACKBONE} Got 'resnest'.",
     "encoder.depths=[1]": f"{BACKBONE} Got None.",
     "eval_steps=0": "`eval_steps` must be at least 1. Got 0.",
+    "pretrain_steps=-1": "`pretrain_steps` must be 0 or more. Got -1.",
 }
 
 
@@ -243,3 +244,8 @@ def test_a_page_that_is_no_yaml_is_refused_in_one_line(tmp_path, content):
     (tmp_path / "bad.yaml").write_bytes(content)
     with pytest.raises(ValueError, match=r"is not valid YAML: [^\n]+$"):
         load_recipe(str(tmp_path / "bad.yaml"))
+
+
+def test_pretraining_a_frozen_backbone_is_refused(page):
+    with pytest.raises(ValueError, match="`pretrain_steps` trains the backbone; it needs an `encoder_learning_rate`"):
+        load_recipe(page(), ["pretrain_steps=5", "encoder_learning_rate=0"])

@@ -268,6 +268,16 @@ def test_a_run_that_was_cut_off_ends_like_one_that_was_not(settings, tmp_path):
 
 
 @pytest.mark.slow
+def test_pretraining_comes_before_a_run_and_not_again_when_it_is_resumed(settings, tmp_path):
+    log = tmp_path / "run" / "pretraining.jsonl"
+    train("mcsam_phantom", settings(tmp_path / "run", pretrain_steps=2))
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [2, 2]
+    log.unlink()
+    train("mcsam_phantom", settings(tmp_path / "run", pretrain_steps=2, max_steps=6), resume=True)
+    assert not log.exists()
+
+
+@pytest.mark.slow
 def test_a_used_folder_is_refused(finished, settings):
     run, _ = finished
     with pytest.raises(ValueError, match="is not empty: `--resume` goes on with it, another name starts anew"):

@@ -45,6 +45,7 @@ class Recipe:
     accumulation: int = 1  # steps whose gradients are summed before the optimiser moves
     learning_rate: float = 5.0e-4  # everything but the backbone
     encoder_learning_rate: float = 1.0e-4  # the visual backbone; 0 freezes it
+    pretrain_steps: int = 0  # steps on which the backbone first learns the studies' labels; 0: reports alone
     schedule: str = "cosine"  # learning-rate schedule, any name of transformers' SchedulerType
     warmup_steps: int = 0
     weight_decay: float = 0.0
@@ -100,6 +101,10 @@ def parse_recipe(values: dict[str, Any]) -> Recipe:
     for name in ("max_steps", "batch_size", "accumulation", "eval_steps", "eval_batch_size", "max_length"):
         if getattr(recipe, name) < 1:
             raise ValueError(f"`{name}` must be at least 1. Got {getattr(recipe, name)}.")
+    if recipe.pretrain_steps < 0:
+        raise ValueError(f"`pretrain_steps` must be 0 or more. Got {recipe.pretrain_steps}.")
+    if recipe.pretrain_steps and not recipe.encoder_learning_rate:
+        raise ValueError("`pretrain_steps` trains the backbone; it needs an `encoder_learning_rate` above 0. Got 0.")
     sizes = [name for name in _parameters(CONFIGS[recipe.model]) if name not in FIXED]
     _refuse_unknown(recipe.config, sizes, "config")
     kinds = get_type_hints(CONFIGS[recipe.model].__init__)

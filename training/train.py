@@ -25,6 +25,7 @@ from ..processing.processing_mcsam import MCSAMProcessor
 from .build import build_model, build_processor, load_checkpoint, set_generation
 from .data import StudyFilms, collate_with
 from .errors import one_line
+from .pretrain import pretrain_backbone
 from .readers.studies import is_phantom_set, load_studies
 from .recipe import Recipe, load_recipe, save_recipe
 from .trainer import ReportTrainer, RunLog, metric_names, report_metrics
@@ -55,6 +56,15 @@ def run_recipe(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
     trainer, processor = _assemble(recipe, training, validation)
     if trainer.is_world_process_zero():
         _write_beginnings(recipe, run, processor)
+    if recipe.pretrain_steps and checkpoint is None:
+        pretrain_backbone(
+            trainer.model,
+            trainer.train_dataset,
+            list(training["labels"]),
+            trainer.data_collator,
+            _pretraining_arguments(recipe),
+            run / "pretraining.jsonl",
+        )
     trainer.train(resume_from_checkpoint=checkpoint)
     metrics = trainer.evaluate()  # the best checkpoint is loaded by now
     trainer.save_model(str(run))
@@ -115,8 +125,8 @@ def _assemble(
     return trainer, processor
 
 
-def _arguments(recipe: Recipe) -> Seq2SeqTrainingArguments:
-    return Seq2SeqTrainingArguments(
+def _arguments(recipe: Recipe, **changes: Any) -> Seq2SeqTrainingArguments:
+    values = dict(
         output_dir=str(Path(recipe.output_dir) / "checkpoints"),
         seed=recipe.seed,
         max_steps=recipe.max_steps,
@@ -148,6 +158,20 @@ def _arguments(recipe: Recipe) -> Seq2SeqTrainingArguments:
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
+    )
+    return Seq2SeqTrainingArguments(**(values | changes))
+
+
+def _pretraining_arguments(recipe: Recipe) -> Seq2SeqTrainingArguments:
+    """The backbone's own stage: its learning rate, no validation, all else as in the run."""
+    return _arguments(
+        recipe,
+        max_steps=recipe.pretrain_steps,
+        learning_rate=recipe.encoder_learning_rate,
+        warmup_steps=recipe.pretrain_steps // 10,
+        eval_strategy="no",
+        save_strategy="no",
+        load_best_model_at_end=False,
     )
 
 
