@@ -33,6 +33,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a recipe key.")]
 Recipe = Annotated[str, typer.Argument(help="Name of a shipped recipe or path of a YAML file.")]
 Out = Annotated[Path, typer.Argument(help="New or empty folder for the data set.")]
+Target = Annotated[str, typer.Option(help="What is to be written: findings, impression or findings+impression.")]
 
 
 def _plain(value: Any) -> Any:
@@ -100,15 +101,20 @@ def prepare_phantom(
 
 @prepare_app.command("iu-xray")
 def prepare_iu_xray(
-    src: Annotated[Path, typer.Argument(help="Folder with studies.jsonl and its images.")],
+    src: Annotated[Path, typer.Argument(help="Open-i, Kaggle or R2Gen folder, or studies.jsonl with images.")],
     out: Out,
+    target: Target = "findings",
+    split_from: Annotated[
+        Path | None, typer.Option(help="R2Gen's annotation.json, whose split is taken (Open-i, Kaggle).")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the 70/10/20 split where there is none.")] = 0,
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Count broken studies, do not stop.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read IU X-ray, or your own studies, from the plain format: studies.jsonl beside a folder of images."""
+    """Read IU X-ray from any of its public layouts, or your own studies from studies.jsonl."""
     from .training.readers.iu_xray import prepare_iu_xray as prepare
 
-    _run(lambda: prepare(src, out, skip_broken), _show_values, as_json)
+    _run(lambda: prepare(src, out, skip_broken, target, split_from, seed), _show_values, as_json)
 
 
 @app.command()

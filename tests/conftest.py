@@ -66,6 +66,18 @@ def write_lines(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
+def plain_source(tmp_path: Path, draw_film: Callable, write_lines: Callable) -> Callable[..., tuple[Path, Path]]:
+    """plain_source([row, ...]): a folder in the plain format with one film, and an OUT that does not exist yet."""
+
+    def make(rows: list[Any]) -> tuple[Path, Path]:
+        draw_film("src/images/a.png")
+        write_lines("src/studies.jsonl", rows)
+        return tmp_path / "src", tmp_path / "out"
+
+    return make
+
+
+@pytest.fixture
 def without_java(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without Java: METEOR, whose jar takes seconds to start, is left out."""
     monkeypatch.setattr("shutil.which", lambda name: None)

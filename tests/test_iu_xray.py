@@ -1,163 +1,106 @@
-"""The plain format: defaults, restored aspects, and one line for each kind of broken study."""
+"""`prepare iu-xray`: which layout is found, who gets which split, and that all layouts give the same records."""
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from radscribe.training.readers.iu_xray import prepare_iu_xray, restored_size
-from radscribe.training.readers.studies import load_studies
+from radscribe.training.readers.iu_xray import find_layout, prepare_iu_xray, split_by_seed
+from tests.tools.compare_layouts import compare
+from tests.tools.iu_layouts import write_layouts
+
+SECTIONS = {"findings": "Clear lungs.", "impression": "Normal & well.", "indication": "Cough.", "comparison": ""}
 
 
 @pytest.fixture
-def source(tmp_path, draw_film, write_lines):
-    """source([row, ...]): a folder in the plain format with one film, and an OUT that does not exist yet."""
-
-    def make(rows):
-        draw_film("src/images/a.png")
-        write_lines("src/studies.jsonl", rows)
-        return tmp_path / "src", tmp_path / "out"
-
-    return make
-
-
-def row(name="one", **changes):
-    return {"id": name, "images": ["images/a.png"], "findings": "Clear lungs."} | changes
-
-
-def test_three_fields_make_a_study(source):
-    src, out = source([row()])
-    prepare_iu_xray(src, out)
-    study = load_studies(out, "train")[0]
-    assert (study["study_id"], study["findings"], study["views"]) == ("one", "Clear lungs.", [""])
+def layouts(tmp_path, draw_film, write_lines):
+    """A folder in the plain format with eight made-up studies of IU X-ray's kind; the fourth one has no findings."""
+    rows = []
+    for i in range(1, 9):
+        images = [f"images/{i}_IM-000{i}-{view}001.png" for view in (4, 3)]
+        for image in images:
+            draw_film(f"src/{image}")
+        row = {"id": f"CXR{i}", "images": images, "views": ["frontal", "lateral"], "mesh": ["Opacity/lung", "normal"]}
+        row |= SECTIONS | {"split": ["train", "val", "test", "extra"][i % 4 - 1]}
+        rows.append(row | ({"findings": ""} if i == 3 else {}))
+    write_lines("src/studies.jsonl", rows)
+    return tmp_path / "src"
 
 
-def test_paths_become_absolute(source):
-    src, out = source([row()])
-    prepare_iu_xray(src, out)
-    assert load_studies(out, "train")[0]["images"] == [str(src / "images" / "a.png")]
+@pytest.mark.slow
+def test_every_layout_gives_the_records_of_the_plain_format(layouts, tmp_path):
+    found = compare(layouts, tmp_path / "out")
+    assert found == {
+        "open_i": {"studies": 7, "equal": 7, "missing": 0},
+        "kaggle": {"studies": 7, "equal": 7, "missing": 0},
+        "r2gen": {"studies": 5, "equal": 5, "missing": 0},
+    }
 
 
-def test_codes_become_labels_of_the_whole_study(source):
-    src, out = source([row(mesh=["Opacity/lung/left"])])
-    prepare_iu_xray(src, out)
-    assert load_studies(out, "train")[0]["labels"] == [{"name": "Opacity/lung/left", "image": -1, "box": []}]
+def test_the_layout_is_found_by_its_files(layouts, tmp_path):
+    write_layouts(layouts, tmp_path / "out")
+    names = [find_layout(layouts)[0], *(find_layout(tmp_path / "out" / n)[0] for n in ("open_i", "kaggle", "r2gen"))]
+    assert names == ["plain", "Open-i", "Kaggle", "R2Gen"]
 
 
-def test_null_views_and_sections_are_empty(source):
-    src, out = source([row(views=[None], impression=None)])
-    prepare_iu_xray(src, out)
-    study = load_studies(out, "train")[0]
-    assert study["views"] == [""] and study["impression"] == ""
+@pytest.mark.parametrize("names", [1, 10, 137])
+def test_a_seeded_split_is_70_10_20(names):
+    splits = list(split_by_seed([f"CXR{i}" for i in range(names)], seed=1).values())
+    shares = [splits.count(split) for split in ("train", "val", "test")]
+    assert sum(shares) == names and shares == pytest.approx([0.7 * names, 0.1 * names, 0.2 * names], abs=1)
 
 
-def test_studies_without_findings_are_counted(source):
-    src, out = source([row("one"), row("two", findings=" ")])
-    assert prepare_iu_xray(src, out)["skipped"] == {"no findings": 1}
+def test_a_seeded_split_does_not_depend_on_the_order():
+    names = [f"CXR{i}" for i in range(50)]
+    assert split_by_seed(names, 3) == split_by_seed(names[::-1], 3)
 
 
-def test_a_squashed_film_gets_its_aspect_back(source):
-    src, out = source([row(orig_size=[[1000, 2000]])])
-    prepare_iu_xray(src, out)
-    with Image.open(load_studies(out, "train")[0]["images"][0]) as film:
-        assert film.size == (64, 32)
+def test_another_seed_splits_otherwise():
+    names = [f"CXR{i}" for i in range(50)]
+    assert split_by_seed(names, 3) != split_by_seed(names, 4)
 
 
-def test_a_film_of_the_right_aspect_stays_where_it_is(source):
-    src, out = source([row(orig_size=[[2991, 2992]])])
-    assert prepare_iu_xray(src, out)["restored_images"] == 0
-    assert load_studies(out, "train")[0]["images"] == [str(src / "images" / "a.png")]
+def test_a_seeded_split_is_said_aloud(layouts, tmp_path, capsys):
+    write_layouts(layouts, tmp_path / "out")
+    prepare_iu_xray(tmp_path / "out" / "kaggle", tmp_path / "data", seed=5)
+    assert "split: 70/10/20 by study, seed 5" in capsys.readouterr().err
 
 
-def test_sixteen_bits_survive_the_restoring(source):
-    src, out = source([row(images=["images/deep.png"], orig_size=[[1000, 2000]])])
-    Image.fromarray(np.full((64, 64), 40000, dtype=np.uint16)).save(src / "images" / "deep.png")
-    prepare_iu_xray(src, out)
-    with Image.open(load_studies(out, "train")[0]["images"][0]) as film:
-        assert np.asarray(film).max() == 40000
+def test_studies_outside_of_the_published_split_are_extra(layouts, tmp_path):
+    write_layouts(layouts, tmp_path / "out")
+    annotation = tmp_path / "out" / "r2gen" / "annotation.json"
+    counts = prepare_iu_xray(tmp_path / "out" / "open_i", tmp_path / "data", split_from=annotation)
+    assert counts["kept"] == {"train": 2, "val": 2, "test": 1, "extra": 2}
 
 
-@pytest.mark.parametrize(
-    ("size", "film", "restored"),
-    [
-        ((256, 256), (2320, 2828), (256, 210)),
-        ((256, 256), (2828, 2320), (210, 256)),
-        ((300, 247), (2320, 2828), (300, 247)),  # was never squashed: the film's aspect within a pixel
-        ((200, 256), (1000, 1000), (200, 200)),  # never above what the file holds
-    ],
-)
-def test_restored_size(size, film, restored):
-    assert restored_size(size, film) == restored
+def test_a_published_split_for_a_source_with_its_own_is_refused(layouts, tmp_path):
+    with pytest.raises(ValueError, match="`split_from` is for sources without a split; plain states its own"):
+        prepare_iu_xray(layouts, tmp_path / "data", split_from=tmp_path / "annotation.json")
 
 
-BROKEN = {
-    "bad line": ("{not json", "line 2 is not JSON"),
-    "missing image": (row("two", images=["images/gone.png"]), r"study two\) names an image that does not exist"),
-    "no image": (row("two", images=[]), r"study two\) has no image"),
-    "duplicate id": (row("one"), "line 2: the id 'one' occurred before"),
-}
+def test_an_unknown_target_is_refused(layouts, tmp_path):
+    with pytest.raises(
+        ValueError, match="`target` must be one of findings, impression, findings.impression. Got 'all'"
+    ):
+        prepare_iu_xray(layouts, tmp_path / "data", target="all")
 
 
-@pytest.mark.parametrize("reason", BROKEN)
-def test_a_broken_study_ends_the_reading_with_its_line(source, reason):
-    broken, message = BROKEN[reason]
-    src, out = source([row(), broken])
-    with pytest.raises(ValueError, match=message):
-        prepare_iu_xray(src, out)
-
-
-@pytest.mark.parametrize("reason", BROKEN)
-def test_a_broken_study_is_counted_where_asked(source, reason):
-    src, out = source([row(), BROKEN[reason][0]])
-    counts = prepare_iu_xray(src, out, skip_broken=True)
-    assert counts["kept"] == {"train": 1} and counts["skipped"] == {reason: 1}
-
-
-@pytest.mark.parametrize(
-    ("broken", "message"),
-    [
-        ({"id": "two", "images": ["images/a.png"]}, "misses the field `findings`"),
-        (row(7), "`id` must be a non-empty string. Got 7"),
-        (row("two", images="images/a.png"), "`images` must be a list of strings"),
-        (row("two", split="validate"), "`split` must be one of"),
-        (row("two", views=["frontal", "lateral"]), "`views` must be one of"),
-        (row("two", orig_size=[[0, 5]]), "`orig_size` must be one"),
-        (row("two", findings=["Clear."]), "`findings` must be a string"),
-        ("[]", "must be a JSON object"),
-    ],
-)
-def test_a_bad_line_says_what_was_expected(source, broken, message):
-    src, out = source([row(), broken])
-    with pytest.raises(ValueError, match=f"line 2.*{message}"):
-        prepare_iu_xray(src, out)
-
-
-@pytest.mark.parametrize("content", ["text", "cut", "dot"])
-def test_an_image_that_is_none_is_named(source, content):
-    src, out = source([row(images=["images/bad.jpg"])])
-    bad = src / "images" / "bad.jpg"
-    Image.effect_noise((64, 64) if content == "cut" else (1, 1), 50).save(bad)
-    if content == "text":
-        bad.write_text("not a picture")
-    if content == "cut":
-        bad.write_bytes(bad.read_bytes()[:900])
-    with pytest.raises(ValueError, match="bad.jpg"):
-        prepare_iu_xray(src, out)
-
-
-def test_nothing_is_left_behind_by_a_failure(source):
-    src, out = source([row("one", orig_size=[[1000, 2000]]), row("two", images=["gone.png"])])
-    with pytest.raises(ValueError, match="gone.png"):
-        prepare_iu_xray(src, out)
-    assert not out.exists()
-
-
-def test_a_source_that_is_a_file_is_refused(source):
-    src, out = source([row()])
+def test_a_source_that_is_a_file_is_refused(plain_source):
+    src, out = plain_source([])
     with pytest.raises(NotADirectoryError, match="name its folder"):
         prepare_iu_xray(src / "studies.jsonl", out)
 
 
-def test_a_source_without_studies_is_refused(source):
-    src, out = source([])
+def test_a_source_without_studies_is_refused(plain_source):
+    src, out = plain_source([])
     with pytest.raises(ValueError, match="no study that can be used"):
         prepare_iu_xray(src, out)
+
+
+def test_a_source_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="SRC must be a folder. .* does not exist"):
+        prepare_iu_xray(tmp_path / "gone", tmp_path / "out")
+
+
+def test_a_folder_of_no_layout_is_refused(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match="SRC must hold studies.jsonl, annotation.json, indiana_reports.csv or"
+    ):
+        prepare_iu_xray(tmp_path, tmp_path / "out")

@@ -1,0 +1,35 @@
+"""Finds the image files of a source by what their names have in common across the public copies of IU X-ray.
+
+Open-i calls a film "CXR1_1_IM-0001-4001.png", Kaggle "1_IM-0001-4001.dcm.png"; both are the film "1_IM-0001-4001".
+"""
+
+import os
+import re
+from pathlib import Path
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+def film_name(name: str) -> str:
+    """The name that one film has in every copy: without folder, suffixes and the leading study id."""
+    stem = re.sub(r"(\.dcm)?\.(png|jpe?g)$", "", Path(name).name, flags=re.IGNORECASE)
+    return re.sub(r"^CXR\d+_(?=\d+_IM-)", "", stem)
+
+
+def index_images(src: Path) -> dict[str, Path]:
+    """Every film of IU X-ray below `src` by its `film_name`; they all have "_IM-" in their names, other images do not.
+
+    Raises:
+        ValueError: one film lies there twice, so that nobody can know which copy is meant.
+    """
+    found: dict[str, Path] = {}
+    for folder, _, files in os.walk(src):
+        for file in files:
+            if "_IM-" in file and file.lower().endswith(SUFFIXES):
+                path = Path(folder, file).absolute()
+                other = found.setdefault(film_name(file), path)
+                if other != path:
+                    raise ValueError(
+                        f"SRC must hold each film once. {other} and {path} are the same film; remove one."
+                    )
+    return found
