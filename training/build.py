@@ -14,6 +14,7 @@ from ..modeling.modeling_topics import initial_memory
 from ..processing.image_processing_cxr import CXRImageProcessor
 from ..processing.processing_mcsam import MCSAMProcessor
 from ..processing.processing_text import build_tokenizer, clean_report
+from .backbone_weights import load_backbone_weights
 from .errors import one_line
 from .recipe import Recipe
 
@@ -48,7 +49,7 @@ def build_processor(recipe: Recipe, findings: list[str]) -> MCSAMProcessor:
 
 
 def build_model(recipe: Recipe, processor: MCSAMProcessor, findings: list[str]) -> MCSAMForConditionalGeneration:
-    """A new MCSAM: backbone by name or from scratch, memory from the training reports."""
+    """A new MCSAM: backbone by name, from a file of weights or from scratch, memory from the training reports."""
     pretrained = _pretrained_backbone(recipe.encoder) if isinstance(recipe.encoder, str) else None
     config = _model_config(recipe, processor, recipe.encoder if pretrained is None else pretrained.config)
     channels = getattr(config.encoder, "num_channels", 3)
@@ -60,6 +61,8 @@ def build_model(recipe: Recipe, processor: MCSAMProcessor, findings: list[str]) 
     model = MCSAMForConditionalGeneration(config)
     if pretrained is not None:
         model.encoder.visual.backbone.load_state_dict(pretrained.state_dict())
+    elif recipe.encoder_weights is not None:
+        load_backbone_weights(model.encoder.visual.backbone, recipe.encoder_weights)
     if config.memory_size:
         _fill_memory(model, recipe, processor, findings)
     return model

@@ -33,6 +33,7 @@ class Recipe:
     max_steps: int  # optimiser steps
     init_from: str | None = None  # a run's folder or Hub name to fine-tune; its vocabulary is kept
     encoder: str | dict[str, Any] | None = None  # pretrained backbone by name or folder, or its configuration
+    encoder_weights: str | None = None  # a file of backbone weights: MedCLIP, torchvision or timm ResNet
     config: dict[str, Any] = dataclasses.field(default_factory=dict)  # sizes of the model
     memory_init: str = "ot"  # MCSAM's bank: ot | kmeans | random
     image_processor: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -112,6 +113,7 @@ def parse_recipe(values: dict[str, Any]) -> Recipe:
     _refuse_unknown(recipe.config.get("decoder") or {}, MarianConfig().to_dict(), "config.decoder")
     if isinstance(recipe.encoder, dict):
         _refuse_unknown(recipe.encoder, _backbone_keys(recipe.encoder), "encoder")
+    _refuse_second_weights(recipe)
     _refuse_unknown(recipe.image_processor, _parameters(CXRImageProcessor), "image_processor")
     _refuse_unknown(recipe.augmentation or {}, _parameters(CXRAugmentation), "augmentation")
     if recipe.keep_films and recipe.image_processor.get("resize") is not None:
@@ -169,6 +171,17 @@ def _backbone_keys(encoder: dict[str, Any]) -> list[str]:
     if kind not in CONFIG_MAPPING:
         raise ValueError(f"`encoder` as a dict needs a `model_type` of Transformers, e.g. resnet. Got {kind!r}.")
     return [*CONFIG_MAPPING[kind]().to_dict(), "model_args"]
+
+
+def _refuse_second_weights(recipe: Recipe) -> None:
+    """`encoder_weights` fill a new backbone; those that come with weights would lose theirs."""
+    if recipe.encoder_weights is not None and recipe.init_from is not None:
+        raise ValueError("`encoder_weights` and `init_from` both bring the backbone's weights. Drop one.")
+    if recipe.encoder_weights is not None and isinstance(recipe.encoder, str):
+        raise ValueError(
+            f"`encoder_weights` and the `encoder` by name, `{recipe.encoder}`, both bring weights. Drop "
+            "`encoder_weights`, or set `encoder` to null (a ResNet-50) or to a configuration."
+        )
 
 
 def _has_no_default(field: dataclasses.Field) -> bool:

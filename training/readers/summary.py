@@ -1,0 +1,61 @@
+"""The facts of a prepared data set that explain its scores, one row a split.
+
+A split whose reports stand in the training split word for word can be recited; one whose studies are mostly normal is
+won by the normal report. Counted on cleaned reports (evaluation.md 2.2) in one pass; memory holds a number for each
+distinct report and nothing else.
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from ...processing.processing_text import clean_report
+from .studies import load_splits
+
+NORMAL = {"normal", "No Finding"}  # how IU X-ray's and CheXpert's labels say that nothing was found
+
+
+def describe(path: Path, min_frequency: int, style: str) -> list[dict[str, Any]]:
+    """A row of facts for each split of the data set at `path`.
+
+    Args:
+        min_frequency: a word is in the vocabulary from so many occurrences in the training split on.
+        style: cleaning rules, iu or mimic.
+
+    Returns rows with `split`, `studies`, `films`, `words` (mean a report, full stops counted), `vocabulary` (words, of
+    the training split alone), `in_train` (share of reports that a training study has too), `repeated` (share of
+    reports that an earlier study of the split has) and `normal` (share of studies labelled so; None without labels).
+    """
+    training: set[int] = set()
+    return [_describe(name, split, min_frequency, style, training) for name, split in load_splits(path).items()]
+
+
+def _describe(name: str, split: Dataset, min_frequency: int, style: str, training: set[int]) -> dict[str, Any]:
+    """One row; the training split comes first and leaves its reports in `training`, as hashes."""
+    seen: set[int] = training if name == "train" else set()
+    counts: Counter[str] = Counter()
+    films = words = in_train = repeated = normal = labelled = 0
+    for batch in split.iter(batch_size=1000):
+        for report, images, labels in zip(batch["findings"], batch["images"], batch["labels"], strict=True):
+            tokens = clean_report(report, style).split()
+            text = hash(tuple(tokens))
+            repeated += text in seen
+            in_train += name != "train" and text in training
+            seen.add(text)
+            if name == "train":
+                counts.update(tokens)
+            films, words = films + len(images), words + len(tokens)
+            labelled += bool(labels)
+            normal += any(label["name"] in NORMAL for label in labels)
+    return {
+        "split": name,
+        "studies": len(split),
+        "films": films,
+        "words": round(words / len(split), 1),
+        "vocabulary": sum(count >= min_frequency for count in counts.values()) if name == "train" else None,
+        "in_train": round(in_train / len(split), 3) if name != "train" else None,
+        "repeated": round(repeated / len(split), 3),
+        "normal": round(normal / len(split), 3) if labelled and normal else None,
+    }
