@@ -420,6 +420,12 @@ def test_a_size_that_cannot_work_is_one_line(refuse, own_studies, tiny):
     refuse(r"`memory_top_k` must be 1 to `memory_size` \(4\). Got 9.", dataset=own_studies(), config=config)
 
 
+@pytest.mark.parametrize("generation", [{"num_beams": "many"}, {"num_beams": -1}, {"no_repeat_ngram_size": "a"}])
+def test_generation_that_cannot_work_is_one_line_before_training(refuse, own_studies, generation):
+    line = r"`generation` cannot work as {.*}: [^\n]+"
+    refuse(line, dataset=own_studies(), generation=generation, select_by="cider")
+
+
 def test_an_inner_value_of_the_wrong_type_is_one_line(refuse, own_studies, tiny):
     refuse(".*memory_size.*", dataset=own_studies(), config=tiny["config"] | {"memory_size": "many"})
 

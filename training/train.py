@@ -17,7 +17,15 @@ from typing import Any
 
 import datasets
 import torch
-from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, Seq2SeqTrainingArguments, set_seed
+from PIL import Image
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    PrinterCallback,
+    ProgressCallback,
+    Seq2SeqTrainingArguments,
+    set_seed,
+)
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..processing.augmentation_cxr import CXRAugmentation
@@ -99,6 +107,7 @@ def _assemble(
         known = ", ".join(metric_names(is_phantom))
         raise ValueError(f"`select_by` must be a metric of these studies: {known}. Got {recipe.select_by!r}.")
     set_generation(model, recipe, processor)
+    _try_generation(model, processor, recipe.generation)
     # Convolutions run faster on images whose channels lie side by side in memory; the result is the same.
     backbone = model.encoder.visual.backbone.to(memory_format=torch.channels_last)
     backbone.requires_grad_(recipe.encoder_learning_rate > 0)
@@ -123,6 +132,16 @@ def _assemble(
     if recipe.patience is not None:
         trainer.add_callback(EarlyStoppingCallback(recipe.patience))
     return trainer, processor
+
+
+def _try_generation(model: PreTrainedModel, processor: MCSAMProcessor, generation: dict[str, Any]) -> None:
+    """Write two words for a blank film: settings that cannot work shall not wait for the first validation."""
+    blank = processor(images=[Image.new("L", (64, 64))], return_tensors="pt")
+    model.eval()  # the blank film must not enter the batch statistics
+    try:
+        model.generate(**blank, max_length=3)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"`generation` cannot work as {generation}: {one_line(error)[:200]}") from error
 
 
 def _arguments(recipe: Recipe, **changes: Any) -> Seq2SeqTrainingArguments:
