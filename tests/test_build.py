@@ -177,7 +177,9 @@ def test_a_folder_without_a_checkpoint_is_refused(tmp_path):
 
 
 def test_a_name_that_nobody_has_is_refused():
-    with pytest.raises(ValueError, match=r"^No checkpoint at `nobody/nothing`: it is neither a run's folder nor"):
+    with pytest.raises(
+        ValueError, match=r"^No checkpoint at `nobody/nothing`: no such folder here, and no such model"
+    ):
         load_checkpoint("nobody/nothing")
 
 

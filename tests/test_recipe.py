@@ -249,3 +249,10 @@ def test_a_page_that_is_no_yaml_is_refused_in_one_line(tmp_path, content):
 def test_pretraining_a_frozen_backbone_is_refused(page):
     with pytest.raises(ValueError, match="`pretrain_steps` trains the backbone; it needs an `encoder_learning_rate`"):
         load_recipe(page(), ["pretrain_steps=5", "encoder_learning_rate=0"])
+
+
+def test_a_size_of_the_model_at_the_top_level_is_sent_to_its_place(page):
+    with pytest.raises(
+        ValueError, match="Unknown recipe key `memory_dim`. It is a size of the model: `config.memory_dim`"
+    ):
+        load_recipe(page(), ["memory_dim=8"])

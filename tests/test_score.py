@@ -119,6 +119,7 @@ GOOD = [{"id": name, "report": "Clear."} for name in TRUTH]
     ("rows", "message"),
     [
         (GOOD[:2], "lacks 1 of the 3 studies of split 'val', the first is 'c'"),
+        ([{"id": "z", "report": "Clear."}], "holds none of the studies of split 'val'; it was made from another data"),
         (GOOD + [{"id": "z", "report": ""}], "holds 1 ids that are not in split 'val', the first is 'z'"),
         (GOOD + GOOD[:1], "line 4: the id 'a' occurred before"),
         (["{broken"], "line 1 is not JSON"),

@@ -131,3 +131,10 @@ def test_an_empty_split_leaves_the_others_readable(tmp_path, study):
 )
 def test_a_phantom_set_holds_phantoms_alone(ids, expected):
     assert is_phantom_set(ids) == expected
+
+
+def test_a_set_that_cannot_be_trained_on_says_so(capsys):
+    tally = Tally()
+    tally.keep("train")
+    tally.show("mine")
+    assert "No study in val: training needs both." in capsys.readouterr().err

@@ -28,7 +28,9 @@ def load_checkpoint(name: str) -> tuple[MCSAMForConditionalGeneration, MCSAMProc
     try:
         config = MCSAMConfig.get_config_dict(name)[0]
     except OSError as error:
-        raise ValueError(f"No checkpoint at `{name}`: it is neither a run's folder nor a model on the Hub.") from error
+        raise ValueError(
+            f"No checkpoint at `{name}`: no such folder here, and no such model on the Hub or no way to it."
+        ) from error
     if not config:
         raise ValueError(f"No checkpoint at `{name}`: the folder has no config.json.")
     if config.get("model_type") != MCSAMConfig.model_type:

@@ -82,11 +82,11 @@ def pretrain_backbone(
         log: JSON lines of its losses.
 
     Raises:
-        ValueError: no study has a label.
+        ValueError: no label is frequent enough.
     """
     names, table = label_table(records)
     if not names:
-        raise ValueError("`pretrain_steps` needs labels; the training studies have none. Set it to 0.")
+        raise ValueError("`pretrain_steps` needs labels; no label occurs in a hundredth of the studies. Set it to 0.")
     print(
         f"backbone: learns {len(names)} labels of {len(table)} studies for {arguments.max_steps} steps",
         file=sys.stderr,

@@ -89,6 +89,7 @@ def load_recipe(recipe: str, overrides: Iterable[str] = ()) -> Recipe:
 def parse_recipe(values: dict[str, Any]) -> Recipe:
     """Check every key and value of a recipe, inner ones included."""
     fields = {field.name: field for field in dataclasses.fields(Recipe)}
+    _refuse_misplaced(values)
     _refuse_unknown(values, fields, "recipe")
     missing = [n for n, f in fields.items() if n not in values and _has_no_default(f)]
     if missing:
@@ -159,6 +160,14 @@ def _refuse_unknown(given: Iterable[str], known: Iterable[str], where: str) -> N
             close = difflib.get_close_matches(str(key), known, n=1)
             hint = f"Did you mean `{close[0]}`?" if close else f"Known: {', '.join(sorted(known))}."
             raise ValueError(f"Unknown {where} key `{key}`. {hint}")
+
+
+def _refuse_misplaced(values: dict[str, Any]) -> None:
+    """A size of the model at the top level: errors of the model name it without its place."""
+    sizes = _parameters(CONFIGS.get(values.get("model", ""), MCSAMConfig))
+    for key in values:
+        if key in sizes and key not in FIXED:
+            raise ValueError(f"Unknown recipe key `{key}`. It is a size of the model: `config.{key}`.")
 
 
 def _parameters(of: Callable[..., Any]) -> list[str]:

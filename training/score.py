@@ -99,6 +99,11 @@ def match_reports(predictions: dict[str, str], truth: Truth, path: Path, split: 
     """The predicted reports in the order of the studies. Raises ValueError unless the two sets of ids are the same."""
     ids = [study["study_id"] for study in truth.studies]
     missing = [name for name in ids if name not in predictions]
+    if len(missing) == len(ids):
+        raise ValueError(
+            f"{path} holds none of the studies of split {split!r}; it was made from another data set or split: "
+            "name that one with --references and --split."
+        )
     if missing:
         raise ValueError(
             f"{path} lacks {len(missing)} of the {len(ids)} studies of split {split!r}, the first is {missing[0]!r}; "

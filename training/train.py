@@ -74,14 +74,14 @@ def run_recipe(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
             run / "pretraining.jsonl",
         )
     trainer.train(resume_from_checkpoint=checkpoint)
-    metrics = trainer.evaluate()  # the best checkpoint is loaded by now
+    metrics = trainer.evaluate(metric_key_prefix="best")  # the best checkpoint is loaded by now
     trainer.save_model(str(run))
     result = {
         "output_dir": str(run),
         "steps": trainer.state.global_step,
         "minutes": round((time.monotonic() - started) / 60, 2),
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
-        "validation": {name.removeprefix("eval_"): value for name, value in metrics.items()},
+        "validation": {name.removeprefix("best_"): value for name, value in metrics.items()},
     }
     if trainer.is_world_process_zero():
         (run / "result.json").write_text(json.dumps(result, indent=2) + "\n")
@@ -92,6 +92,11 @@ def _assemble(
     recipe: Recipe, training: datasets.Dataset, validation: datasets.Dataset
 ) -> tuple[ReportTrainer, MCSAMProcessor]:
     is_phantom = is_phantom_set(validation["study_id"])
+    if recipe.select_by not in metric_names(is_phantom):
+        known = ", ".join(metric_names(is_phantom))
+        raise ValueError(f"`select_by` must be a metric of these studies: {known}. Got {recipe.select_by!r}.")
+    if recipe.pretrain_steps and not any(training["labels"]):
+        raise ValueError("`pretrain_steps` needs labels; the training studies have none. Set it to 0.")
     findings = list(training["findings"])
     if recipe.init_from is not None:
         print(
@@ -103,9 +108,6 @@ def _assemble(
     else:
         processor = build_processor(recipe, findings)
         model = build_model(recipe, processor, findings)
-    if recipe.select_by not in metric_names(is_phantom):
-        known = ", ".join(metric_names(is_phantom))
-        raise ValueError(f"`select_by` must be a metric of these studies: {known}. Got {recipe.select_by!r}.")
     set_generation(model, recipe, processor)
     _try_generation(model, processor, recipe.generation)
     # Convolutions run faster on images whose channels lie side by side in memory; the result is the same.

@@ -97,7 +97,7 @@ def parse_line(line: str, number: int, source: Path) -> SourceStudy:
     """Check one line of `source` (numbered from 1). Raises BrokenStudy, naming file and line, for what is no study."""
     where = f"{source} line {number}"
     try:
-        row = json.loads(line)
+        row = json.loads(line.strip())  # a column counts from the line's own start
     except json.JSONDecodeError as error:
         raise BrokenStudy("bad line", f"{where} is not JSON: {error.msg} at column {error.colno}.") from error
     if not isinstance(row, dict):

@@ -58,7 +58,7 @@ class Tally:
 
     def show(self, title: str) -> None:
         """Print the closing table on stderr (stdout belongs to --json)."""
-        table = Table(title=title, title_justify="left")
+        table = Table(title=title, title_justify="left", min_width=len(title))
         table.add_column("studies")
         table.add_column("count", justify="right")
         counts = self.as_dict()
@@ -66,7 +66,10 @@ class Tally:
             table.add_row(f"kept: {split}", f"{count:,}", style="green")
         for reason, count in counts["skipped"].items():
             table.add_row(f"skipped: {reason}", f"{count:,}", style="yellow")
-        Console(stderr=True).print(table)
+        console = Console(stderr=True)
+        console.print(table)
+        if missing := [split for split in ("train", "val") if not counts["kept"].get(split)]:
+            console.print(f"No study in {' and '.join(missing)}: training needs both.", highlight=False)
 
 
 def refuse_used_folder(out: Path) -> None:
@@ -118,12 +121,12 @@ def save_studies(records: Iterable[dict[str, Any]], out: Path) -> dict[str, int]
     if not rows:
         raise ValueError(f"A data set needs at least one study; none is left to write to {out}.")
     tables = {split: Dataset.from_list(found, features=STUDY_FEATURES) for split, found in rows.items()}
-    with _QuietBars():
+    with QuietBars():
         DatasetDict(tables).save_to_disk(str(out))
     return {split: len(found) for split, found in rows.items()}
 
 
-class _QuietBars:
+class QuietBars:
     """Switches the progress bars of `datasets` off inside a with block: writing a few thousand rows needs none."""
 
     def __enter__(self) -> None:
