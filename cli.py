@@ -68,6 +68,8 @@ def _written(value: Any) -> str:
     """A value as a person reads it: floats to four digits, dicts as "name value, name value"."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {_written(part)}" for name, part in value.items())
+    if value is None:
+        return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -86,6 +88,13 @@ def _show_values(result: dict[str, Any]) -> None:
         Console().print(table)
 
 
+def _with_facts(result: dict[str, Any], out: Path, min_frequency: int, style: str) -> dict[str, Any]:
+    """What a reader returned, with a row of facts for each split of the data set that it left at `out`."""
+    from .training.readers.summary import describe
+
+    return result | {"rows": describe(out, min_frequency, style)}
+
+
 @prepare_app.command("phantom")
 def prepare_phantom(
     out: Out,
@@ -96,7 +105,11 @@ def prepare_phantom(
     """Draw synthetic chest phantoms with known findings and reports that state them."""
     from .training.readers.phantom import write_phantoms
 
-    _run(lambda: {"kept": write_phantoms(out, studies, seed), "out": out}, _show_values, as_json)
+    _run(
+        lambda: _with_facts({"kept": write_phantoms(out, studies, seed), "out": out}, out, 1, "iu"),
+        _show_values,
+        as_json,
+    )
 
 
 @prepare_app.command("iu-xray")
@@ -114,7 +127,32 @@ def prepare_iu_xray(
     """Read IU X-ray from any of its public layouts, or your own studies from studies.jsonl."""
     from .training.readers.iu_xray import prepare_iu_xray as prepare
 
-    _run(lambda: prepare(src, out, skip_broken, target, split_from, seed), _show_values, as_json)
+    _run(
+        lambda: _with_facts(prepare(src, out, skip_broken, target, split_from, seed), out, 3, "iu"),
+        _show_values,
+        as_json,
+    )
+
+
+@prepare_app.command("mimic-cxr")
+def prepare_mimic_cxr(
+    src: Annotated[Path, typer.Argument(help="Folder of MIMIC-CXR-JPG: files/, split and metadata csv or csv.gz.")],
+    out: Annotated[Path, typer.Argument(help="New or empty folder, or one that this very command had begun.")],
+    reports: Annotated[
+        Path | None, typer.Option(help="Zip or folder of MIMIC-CXR's reports, or mimic_cxr_sectioned.csv; else SRC.")
+    ] = None,
+    views: Annotated[str, typer.Option(help="frontal (one), all (frontal first) or first (as R2Gen).")] = "frontal",
+    target: Target = "findings",
+    processes: Annotated[int | None, typer.Option(min=1, help="One a core where left out.")] = None,
+    embed: Annotated[bool, typer.Option("--embed", help="Also write OUT/parquet: shards with the images.")] = False,
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Count broken studies, do not stop.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read MIMIC-CXR-JPG with its reports; killed, the same command goes on where it ended."""
+    from .training.readers.mimic_cxr import prepare_mimic_cxr as prepare
+
+    options: dict[str, Any] = {"views": views, "target": target, "processes": processes, "skip_broken": skip_broken}
+    _run(lambda: prepare(src, out, reports=reports, embed=embed, **options), _show_values, as_json)
 
 
 @app.command()
@@ -190,12 +228,20 @@ def evaluate(
     _run(lambda: work(predictions, references, split, protocol, **options), show, as_json)
 
 
+def _quiet_transformers() -> None:
+    """Its notes are for programmers: missing keys that are tied, bars for loading and saving."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
 def main() -> None:
     """Entry point: turns errors about the user's input into one line and exit code 2."""
     debug = bool(os.environ.get("RADSCRIBE_DEBUG"))
     if not debug:
         warnings.simplefilter("ignore")
-        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        _quiet_transformers()
     try:
         app(prog_name="radscribe")
     except (ValueError, OSError, ImportError) as error:

@@ -4,6 +4,7 @@ import csv
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from .image_index import film_name, index_images
 from .source import BrokenStudy, SourceStudy, study_labels
@@ -37,7 +38,7 @@ def _read_row(
     if not row["uid"]:
         return BrokenStudy("bad line", f"{where}: `uid` is empty.")
     films = sorted(films, key=lambda film: film[0])  # "frontal" before "lateral", else as the table has them
-    record = {"study_id": f"CXR{row['uid']}", "views": [view for view, _ in films]}
+    record: dict[str, Any] = {"study_id": f"CXR{row['uid']}", "views": [view for view, _ in films]}
     record |= {name: row[name].strip() for name in _SECTIONS}
     record["labels"] = study_labels(row["MeSH"].split(";"))
     return SourceStudy(where, record, [images.get(film_name(name), src / name) for _, name in films])

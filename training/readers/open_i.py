@@ -5,6 +5,7 @@ What the XML does not say stays unknown: the view of a film (its caption names b
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from .image_index import film_name, index_images
@@ -43,7 +44,7 @@ def _read_report(path: Path, images: dict[str, Path]) -> SourceStudy:
         if name in sections:
             sections[name] = "".join(text.itertext()).strip()
     names = [image.get("id") or "" for image in root.iter("parentImage")]
-    record = {"study_id": identity.get("id"), "views": [""] * len(names)} | sections
+    record: dict[str, Any] = {"study_id": identity.get("id"), "views": [""] * len(names)} | sections
     record["labels"] = study_labels(code.text or "" for code in root.iter("major"))
     # A film that is not there keeps the name it should have: opening it says so.
     paths = [images.get(film_name(name), path.parent / f"{name}.png") for name in names]

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,10 @@ def usable_studies(
     """
     seen: set[str] = set()
     for study in found:
-        broken = study if isinstance(study, BrokenStudy) else _broken(study, seen)
-        if broken is not None:
+        if isinstance(study, BrokenStudy):
+            count_or_raise(study, tally, skip_broken)
+            continue
+        if broken := _find_fault(study, seen):
             count_or_raise(broken, tally, skip_broken)
             continue
         study.record = choose_target(study.record, target)
@@ -76,7 +79,7 @@ def usable_studies(
             tally.skip(f"no {target.replace('+', ' and no ')}")
 
 
-def _broken(study: SourceStudy, seen: set[str]) -> BrokenStudy | None:
+def _find_fault(study: SourceStudy, seen: set[str]) -> BrokenStudy | None:
     name = study.record["study_id"]
     if name in seen:
         return BrokenStudy("duplicate id", f"{study.where}: the id {name!r} occurred before.")
@@ -170,7 +173,7 @@ def finish_studies(
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,
         Progress(*columns, console=Console(stderr=True), transient=True) as progress,
     ):
-        results = pool.map(lambda numbered: _finish(*numbered, folder), enumerate(studies, start=1))
+        results = pool.map(lambda number, study: _finish(number, study, folder), count(1), studies)
         for result in progress.track(results, total=len(studies)):
             if isinstance(result, BrokenStudy):
                 count_or_raise(result, tally, skip_broken)
