@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from .embed import embed_films
-from .mimic_reports import decode_report, list_zip, read_from_zip, report_path
+from .mimic_reports import decode_report, read_zip, report_path
 from .mimic_tables import SECTIONS, StudyRows, count_studies, find_table, load_tables, read_studies
 from .parts import Counts, assemble, finished_parts, open_work, write_parts
 from .sections import parse_sections
@@ -127,20 +126,19 @@ def _check_rows(rows: StudyRows, where: str) -> None:
         raise BrokenStudy("two splits", f"{where} has images in two splits: {', '.join(set(rows.splits.values()))}.")
 
 
-def _read_sections(rows: StudyRows, source: Source, archive: Any, notes: Counter, where: str) -> dict[str, str]:
-    """The report's sections as read; BrokenStudy where there is no report. `archive`: the open zip, if it is one."""
+def _read_sections(rows: StudyRows, source: Source, notes: Counter, where: str) -> dict[str, str]:
+    """The report's sections as read; BrokenStudy where there is no report."""
     if source.reports_kind == "sectioned":
         if rows.sections is None:
             raise BrokenStudy("no sectioned row", f"{where} has no row in {source.reports}.")
         return rows.sections
     missing = f"{where} has no report in {source.reports}; name their place with --reports"
     if source.reports_kind == "zip":
-        if rows.report is None:
+        if not rows.in_zip:
             raise BrokenStudy("missing report", f"{missing}.")
-        try:
-            text = read_from_zip(archive, rows.report)
-        except ValueError as error:
-            raise BrokenStudy("damaged report", f"{where}: its report in {source.reports} is damaged.") from error
+        if rows.report is None:
+            raise BrokenStudy("damaged report", f"{where}: its report in {source.reports} is damaged.")
+        text = rows.report
     else:
         path = report_path(Path(source.reports), rows.subject, rows.study)
         if not path.is_file():
@@ -184,22 +182,20 @@ def make_part(source: Source, tables: Path, skip_broken: bool, number: int) -> t
     broken: Counter[str] = Counter()
     notes: Counter[str] = Counter()
     records = []
-    with ExitStack() as stack:
-        archive = stack.enter_context(open(source.reports, "rb")) if source.reports_kind == "zip" else None
-        first = number * source.part_studies
-        for rows in read_studies(tables, first, first + source.part_studies):
-            try:
-                record = _make_record(rows, source, partial(_read_sections, rows, source, archive, notes))
-            except BrokenStudy as error:
-                if not skip_broken:
-                    raise ValueError(f"{error} {_WAY_OUT}") from error
-                broken[error.reason] += 1
-                continue
-            if isinstance(record, str):
-                skipped[record] += 1
-            else:
-                records.append(record)
-                kept[record["split"]] += 1
+    first = number * source.part_studies
+    for rows in read_studies(tables, first, first + source.part_studies):
+        try:
+            record = _make_record(rows, source, partial(_read_sections, rows, source, notes))
+        except BrokenStudy as error:
+            if not skip_broken:
+                raise ValueError(f"{error} {_WAY_OUT}") from error
+            broken[error.reason] += 1
+            continue
+        if isinstance(record, str):
+            skipped[record] += 1
+        else:
+            records.append(record)
+            kept[record["split"]] += 1
     return records, {"kept": kept, "skipped": skipped, "broken": broken, "not_utf8": notes["not UTF-8"]}
 
 
@@ -216,7 +212,7 @@ def _load(work: Path, source: Source, tables: dict[str, Path], say: Console) -> 
         with say.status("reading the csv tables"):
             if source.reports_kind == "sectioned":
                 tables = tables | {"sectioned": reports}
-            load_tables(file, tables, list_zip(reports) if source.reports_kind == "zip" else (), reports)
+            load_tables(file, tables, read_zip(reports) if source.reports_kind == "zip" else (), reports)
     return file
 
 

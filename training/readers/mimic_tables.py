@@ -32,7 +32,7 @@ _SCHEMA = """
     CREATE TABLE metadata (dicom TEXT, study TEXT, subject TEXT, position TEXT, line INTEGER);
     CREATE TABLE labels (study TEXT PRIMARY KEY, names TEXT) WITHOUT ROWID;
     CREATE TABLE sections (study TEXT PRIMARY KEY, findings TEXT, impression TEXT, indication TEXT, comparison TEXT);
-    CREATE TABLE reports (study TEXT PRIMARY KEY, start INTEGER, packed INTEGER, method INTEGER) WITHOUT ROWID;
+    CREATE TABLE reports (study TEXT PRIMARY KEY, report BLOB);
     CREATE TABLE studies (number INTEGER PRIMARY KEY, study TEXT, subject TEXT);
 """
 _NUMBER_STUDIES = """
@@ -55,7 +55,8 @@ class StudyRows:
     positions: dict[str, str] = field(default_factory=dict)  # "PA", "AP", "LATERAL" or ""
     labels: list[str] = field(default_factory=list)
     sections: dict[str, str] | None = None  # None: not in the sectioned csv
-    report: tuple[int, int, int] | None = None  # start, packed size, method in the zip; None: not in it
+    in_zip: bool = False
+    report: bytes | None = None  # from the zip; None: not in it, or damaged
 
 
 def find_table(folder: Path, name: str) -> Path | None:
@@ -180,11 +181,11 @@ def _refuse_repeated_images(db: sqlite3.Connection, table: str, path: Path) -> N
 
 
 def load_tables(
-    file: Path, tables: dict[str, Path], zip_entries: Iterable[tuple[str, int, int, int]] = (), zip_name: Path = Path()
+    file: Path, tables: dict[str, Path], zip_reports: Iterable[tuple[str, bytes | None]] = (), zip_name: Path = Path()
 ) -> int:
     """Stream the tables ("split", "metadata", maybe "chexpert", "sectioned") into the SQLite `file`.
 
-    `zip_entries` rows (study, start, packed size, method) say where the reports stand in a zip. `file` appears when it
+    `zip_reports` are (study, report), None for a damaged one. `file` appears when it
     is whole, by renaming: a killed load leaves none. Returns the number of studies.
     Raises ValueError (one line) for what `read_rows` names, bad ids, splits and values, images or studies held twice.
     """
@@ -200,7 +201,7 @@ def load_tables(
         for name, table, rows in (("chexpert", "labels", _label_rows), ("sectioned", "sections", _section_rows)):
             if name in tables:
                 _fill(db, table, rows(tables[name]), tables[name])
-        _fill(db, "reports", zip_entries, zip_name)
+        _fill(db, "reports", zip_reports, zip_name)
         db.executescript(_NUMBER_STUDIES)
         db.commit()
         count = db.execute("SELECT count(*) FROM studies").fetchone()[0]
@@ -247,8 +248,8 @@ def read_studies(file: Path, first: int, last: int) -> list[StudyRows]:
             found[number].labels = json.loads(names)
         for number, *texts in select(", ".join(SECTIONS), "sections"):
             found[number].sections = dict(zip(SECTIONS, texts, strict=True))
-        for number, *entry in select("start, packed, method", "reports"):
-            found[number].report = (entry[0], entry[1], entry[2])
+        for number, report in select("report", "reports"):
+            found[number].in_zip, found[number].report = True, report
     finally:
         db.close()
     return [found[number] for number in sorted(found)]
