@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from .embed import embed_films
+from .mimic_annotation import has_annotation, prepare_annotation
 from .mimic_reports import decode_report, read_zip, report_path
 from .mimic_tables import SECTIONS, StudyRows, count_studies, find_table, load_tables, read_studies
 from .parts import Counts, assemble, finished_parts, open_work, write_parts
@@ -244,6 +245,14 @@ def _check_arguments(views: str, target: str, processes: int | None) -> None:
         raise ValueError(f"`processes` must be at least 1, or None for one a core. Got {processes}.")
 
 
+def _refuse_options(**given: Any) -> None:
+    """R2Gen's file has made these choices already."""
+    made = {"reports": None, "views": "frontal", "target": "findings", "embed": False}
+    for name, value in given.items():
+        if value != made[name]:
+            raise ValueError(f"R2Gen's annotation.json has its own reports, images and split: leave out `{name}`.")
+
+
 def prepare_mimic_cxr(
     src: Path,
     out: Path,
@@ -264,6 +273,7 @@ def prepare_mimic_cxr(
     processes: default one a core. The result does not depend on it.
     embed: write OUT/parquet too, shards that carry the image files (embed.py).
 
+    Where SRC has R2Gen's annotation.json and no split table, that file is read instead (mimic_annotation.py).
     Killed or failed, the same call goes on where it ended. A missing image, report or csv row and rows that contradict
     each other end it with one line (ValueError), or are counted with `skip_broken`. A damaged table always ends it.
     Reports that are not UTF-8 are read as cp1252 and counted. Progress and the closing table go to stderr.
@@ -271,6 +281,9 @@ def prepare_mimic_cxr(
     """
     _check_arguments(views, target, processes)
     src, out = Path(os.path.abspath(src)), Path(os.path.abspath(out))
+    if has_annotation(src) and find_table(src, "split") is None:
+        _refuse_options(reports=reports, views=views, target=target, embed=embed)
+        return prepare_annotation(src, out, skip_broken)
     say, tables, cores = Console(stderr=True), find_tables(src), processes or os.cpu_count() or 1
     kind, place = find_reports(src, None if reports is None else Path(os.path.abspath(reports)))
     source = Source(str(src), str(place), kind, views, target, PART_STUDIES)

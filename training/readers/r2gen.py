@@ -47,11 +47,12 @@ def read_split(path: Path) -> dict[str, str]:
     return {study_id(row["id"]): split for split, row in rows if isinstance(row, dict) and "id" in row}
 
 
-def read_r2gen(src: Path) -> Iterator[SourceStudy | BrokenStudy]:
-    """One study a row, films in the order of the file, below SRC/images."""
+def read_r2gen(src: Path, images: Path | None = None) -> Iterator[SourceStudy | BrokenStudy]:
+    """One study a row, films in the order of the file, below SRC/images or the folder `images`."""
+    images = images or src / "images"
     for split, rows in read_annotation(src / FILE).items():
         for number, row in enumerate(rows, start=1):
-            yield _read_row(row, split, f"{src / FILE} {split} {number}", src / "images")
+            yield _read_row(row, split, f"{src / FILE} {split} {number}", images)
 
 
 def _read_row(row: Any, split: str, where: str, images: Path) -> SourceStudy | BrokenStudy:
