@@ -152,7 +152,11 @@ def prepare_mimic_cxr(
     from .training.readers.mimic_cxr import prepare_mimic_cxr as prepare
 
     options: dict[str, Any] = {"views": views, "target": target, "processes": processes, "skip_broken": skip_broken}
-    _run(lambda: prepare(src, out, reports=reports, embed=embed, **options), _show_values, as_json)
+    _run(
+        lambda: _with_facts(prepare(src, out, reports=reports, embed=embed, **options), out, 10, "mimic"),
+        _show_values,
+        as_json,
+    )
 
 
 @app.command()

@@ -7,6 +7,7 @@ import pytest
 
 from radscribe.cli import main
 from radscribe.training.readers.studies import load_studies
+from tests.tools.make_mimic import make_mimic
 
 
 @pytest.fixture
@@ -36,6 +37,19 @@ def test_prepare_phantom_counts_the_total_over_splits(radscribe, tmp_path):
 def test_json_is_all_there_is_on_stdout(radscribe, source, tmp_path):
     _, out, _ = radscribe("prepare", "iu-xray", source, tmp_path / "out", "--json")
     assert json.loads(out)["kept"] == {"train": 1, "val": 2}
+
+
+def test_prepare_ends_with_the_facts_of_each_split(radscribe, source, tmp_path):
+    _, out, _ = radscribe("prepare", "iu-xray", source, tmp_path / "out", "--json")
+    rows = {row["split"]: row for row in json.loads(out)["rows"]}
+    assert rows["train"]["words"] == 4 and rows["val"]["in_train"] == 1
+
+
+def test_prepare_reads_mimic_cxr(radscribe, tmp_path):
+    make_mimic(tmp_path / "src", 6)
+    _, out, _ = radscribe("prepare", "mimic-cxr", tmp_path / "src", tmp_path / "out", "--processes", 1, "--json")
+    found = json.loads(out)
+    assert sum(found["kept"].values()) == 6 and [row["split"] for row in found["rows"]] == ["train", "val", "test"]
 
 
 def test_evaluate_prints_one_json_document(radscribe, source, tmp_path, write_lines, without_java):
