@@ -201,7 +201,7 @@ def test_reports_are_read_from_a_folder_elsewhere(source, tmp_path, name):
 def test_the_sectioned_csv_is_used_in_place_of_the_reports(source, tmp_path, ending):
     src, columns = source("50000007"), ("study", "impression", "findings", "last_paragraph", "comparison")
     write_csv(src / f"mimic_cxr_sectioned{ending}", columns, [("s50000007", "", "From\nthe csv.", "", "")])
-    assert read_findings(src, tmp_path / "out") == "From\nthe csv."
+    assert read_findings(src, tmp_path / "out") == "From the csv."
 
 
 def test_a_study_that_the_sectioned_csv_lacks_is_named(source, tmp_path):

@@ -4,7 +4,10 @@ import zipfile
 
 import pytest
 
+from radscribe.training.readers.mimic_cxr import prepare_mimic_cxr
 from radscribe.training.readers.mimic_reports import decode_report, read_zip
+from radscribe.training.readers.studies import load_splits
+from tests.tools.make_mimic import MadeUpStudy, make_mimic, write_csv
 
 TEXTS = {"1": b"Clear. " * 50, "22": b"", "333": b"Effusion."}
 
@@ -60,3 +63,16 @@ def test_a_zip_without_reports_is_named(tmp_path):
 )
 def test_decode_report(data, expected):
     assert decode_report(data) == expected
+
+
+def test_our_parser_and_the_sectioned_csv_give_the_same_targets(tmp_path):
+    src, table = make_mimic(tmp_path / "src", 60), tmp_path / "mimic_cxr_sectioned.csv"
+    rows = [(f"s{study.study}", study.findings, study.impression) for study in map(MadeUpStudy, range(60))]
+    write_csv(table, ("study", "findings", "impression"), rows)
+    texts = []
+    for name, reports in (("parsed", None), ("sectioned", table)):
+        prepare_mimic_cxr(src, tmp_path / name, reports=reports, target="findings+impression", processes=1)
+        texts.append(
+            {row["study_id"]: row["findings"] for split in load_splits(tmp_path / name).values() for row in split}
+        )
+    assert texts[0] == texts[1] and len(texts[0]) > 40

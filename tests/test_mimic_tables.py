@@ -71,9 +71,9 @@ def test_a_study_without_labels_has_none(load):
     assert read_studies(load(), 1, 2)[0].labels == []
 
 
-def test_sections_are_read_over_several_lines(load):
+def test_sections_over_several_lines_are_folded(load):
     file = load(sectioned='study,impression,findings\ns50000001,Fine.,"Lungs\nare clear."\n')
-    assert read_studies(file, 1, 2)[0].sections["findings"] == "Lungs\nare clear."
+    assert read_studies(file, 1, 2)[0].sections["findings"] == "Lungs are clear."
 
 
 def test_sections_without_a_column_are_empty(load):

@@ -65,7 +65,8 @@ class MadeUpStudy:
         )
         self.dicoms = [f"{chance.getrandbits(160):040x}" for _ in self.positions]
         self.labels = [chance.choice(("1.0", "-1.0", "0.0", "", "")) for _ in LABELS]
-        self.report = write_report(_sentences(chance, chance.randint(3, 7)), _sentences(chance, 2))
+        self.findings, self.impression = _sentences(chance, chance.randint(3, 7)), _sentences(chance, 2)
+        self.report = write_report(self.findings, self.impression)
 
     @property
     def folder(self) -> str:

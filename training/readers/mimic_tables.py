@@ -162,7 +162,8 @@ def _section_rows(path: Path) -> Iterator[tuple[str, ...]]:
     """(study, findings, impression, indication, comparison); a section that the table has no column for is ""."""
     for line, row in read_rows(path, ("study", "findings", "impression")):
         study = _digits(row["study"], "s", f"{path} line {line}")
-        yield study, *((row.get(name) or "").strip() for name in SECTIONS)
+        # The table keeps the report's line breaks; folded, its texts are those of our own parser.
+        yield study, *(" ".join((row.get(name) or "").split()) for name in SECTIONS)
 
 
 def _fill(db: sqlite3.Connection, table: str, rows: Iterable[tuple], path: Path) -> None:
