@@ -60,7 +60,7 @@ def own_studies(draw_film, study, tmp_path):
         film = str(draw_film("own.png"))
         texts = {"train": f"The lungs are {word}. The heart is normal.", "val": "The lungs are clear."}
         records = [
-            study(f"own{i}", split=split, images=[film], findings=texts.get(split, ""), **changes)
+            study(f"own{i}", **{"split": split, "images": [film], "findings": texts.get(split, "")} | changes)
             for i, split in enumerate(splits)
         ]
         save_studies(records, tmp_path / "own")
@@ -179,6 +179,14 @@ def test_words_of_validation_alone_enter_no_vocabulary(settings, own_studies, tm
 def test_real_studies_are_not_examined_as_phantoms(settings, own_studies, tmp_path):
     result = train("mcsam_phantom", settings(tmp_path / "run", dataset=own_studies(), max_steps=1, select_by="cider"))
     assert "finding_f1" not in result["validation"] and "cider" in result["validation"]
+
+
+@pytest.mark.slow
+def test_films_beyond_those_of_the_model_are_said_aloud(settings, own_studies, draw_film, tmp_path, capsys):
+    films = [str(draw_film(f"{i}.png")) for i in range(3)]
+    dataset = own_studies(images=films, views=[""] * 3)
+    train("mcsam_phantom", settings(tmp_path / "run", dataset=dataset, select_by="loss", max_steps=1))
+    assert "3 training studies have more than 2 films: the first 2 are read" in capsys.readouterr().err
 
 
 @pytest.mark.slow

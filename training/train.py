@@ -108,6 +108,9 @@ def _assemble(
     else:
         processor = build_processor(recipe, findings)
         model = build_model(recipe, processor, findings)
+    views = model.config.max_views
+    if crowded := sum(len(films) > views for films in training["images"]):
+        print(f"{crowded} training studies have more than {views} films: the first {views} are read", file=sys.stderr)
     set_generation(model, recipe, processor)
     _try_generation(model, processor, recipe.generation)
     # Convolutions run faster on images whose channels lie side by side in memory; the result is the same.
