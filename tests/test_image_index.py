@@ -10,6 +10,7 @@ from radscribe.training.readers.image_index import film_name, index_images
     [
         "CXR1_1_IM-0001-4001.png",
         "CXR1_1_IM-0001-4001",
+        "CXR1_IM-0001-4001.png",
         "1_IM-0001-4001.dcm.png",
         "images/1_IM-0001-4001.jpg",
         "1_IM-0001-4001.JPEG",

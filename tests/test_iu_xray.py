@@ -40,6 +40,15 @@ def test_the_layout_is_found_by_its_files(layouts, tmp_path):
     assert names == ["plain", "Open-i", "Kaggle", "R2Gen"]
 
 
+def test_an_annotation_beside_other_files_is_their_split_where_it_is_named_so(layouts, tmp_path, capsys):
+    write_layouts(layouts, tmp_path / "out")
+    src = tmp_path / "out" / "kaggle"
+    (tmp_path / "out" / "r2gen" / "annotation.json").rename(src / "annotation.json")
+    assert find_layout(src)[0] == "R2Gen" and "holds R2Gen, Kaggle: read as R2Gen" in capsys.readouterr().err
+    counts = prepare_iu_xray(src, tmp_path / "data", split_from=src / "annotation.json")
+    assert counts["layout"] == "Kaggle" and counts["kept"]["val"] == 2
+
+
 @pytest.mark.parametrize("names", [1, 10, 137])
 def test_a_seeded_split_is_70_10_20(names):
     splits = list(split_by_seed([f"CXR{i}" for i in range(names)], seed=1).values())

@@ -60,6 +60,7 @@ def test_reports_come_in_the_order_of_their_numbers(tmp_path):
         ("", "7.xml is not XML: no element found"),
         (REPORT.encode("utf-16"), "7.xml is not XML: "),
         (REPORT.replace("Clear", "Cl\u00e9ar").encode("latin-1"), "7.xml is not XML: "),
+        (REPORT.replace("utf-8", "shift_jis"), "7.xml is not XML: multi-byte encodings are not supported"),
         (REPORT.replace("utf-8", "utf-99"), "7.xml is not XML: unknown encoding"),
         ("<a/>", "has no `uId` with an `id`"),
     ],

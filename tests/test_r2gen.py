@@ -42,7 +42,9 @@ def test_films_lie_below_images(source):
     assert next(read_r2gen(src)).paths == [src / "images" / "CXR7_IM-0001" / "0.png"]
 
 
-@pytest.mark.parametrize(("name", "study"), [("CXR7_IM-0001-1001", "CXR7"), ("s50414267", "s50414267")])
+@pytest.mark.parametrize(
+    ("name", "study"), [("CXR7_IM-0001-1001", "CXR7"), ("CXR1_1_IM-0001", "CXR1"), ("s50414267", "s50414267")]
+)
 def test_ids_of_iu_xray_become_those_of_open_i(name, study):
     assert study_id(name) == study
 
@@ -64,6 +66,11 @@ def test_the_published_split_is_a_table_of_studies(source):
 def test_a_file_that_is_no_annotation_is_refused(source, content, message):
     with pytest.raises(ValueError, match=message):
         read_annotation(source(content) / "annotation.json")
+
+
+def test_a_row_without_an_id_is_refused_as_a_split(source):
+    with pytest.raises(ValueError, match="annotation.json train 1 must have a string `id`. Got {'id': 5}"):
+        read_split(source(rows({"id": 5})) / "annotation.json")
 
 
 def test_a_file_that_is_missing_is_refused(tmp_path):

@@ -22,8 +22,13 @@ def link(source: Path, target: Path) -> None:
     os.symlink(source.absolute(), target)
 
 
+def open_i_name(film: str) -> str:
+    """The film "10_IM-0002-1001" as Open-i calls it; its first study has the number twice."""
+    return f"CXR1_{film}" if film.startswith("1_") else f"CXR{film}"
+
+
 def write_open_i(studies: list[dict], src: Path, out: Path) -> None:
-    """ecgen-radiology/<n>.xml and NLMCXR_png/CXR<n>_<film>."""
+    """ecgen-radiology/<n>.xml and NLMCXR_png/CXR<film>."""
     (out / "ecgen-radiology").mkdir(parents=True)
     for study in studies:
         number = study["id"].removeprefix("CXR")
@@ -37,8 +42,8 @@ def write_open_i(studies: list[dict], src: Path, out: Path) -> None:
             ElementTree.SubElement(codes, "major").text = code
         for image in study["images"]:
             path = Path(image)
-            ElementTree.SubElement(root, "parentImage", id=f"{study['id']}_{path.stem}")
-            link(src / image, out / "NLMCXR_png" / f"{study['id']}_{path.name}")
+            ElementTree.SubElement(root, "parentImage", id=open_i_name(path.stem))
+            link(src / image, out / "NLMCXR_png" / open_i_name(path.name))
         ElementTree.ElementTree(root).write(out / "ecgen-radiology" / f"{number}.xml", encoding="utf-8")
 
 
@@ -68,7 +73,7 @@ def write_r2gen(studies: list[dict], src: Path, out: Path) -> None:
     for study in studies:
         if study.get("split") not in rows or not study["findings"]:
             continue
-        name = f"{study['id']}_IM-{Path(study['images'][0]).stem.split('-')[1]}"
+        name = open_i_name(Path(study["images"][0]).stem).rsplit("-", 1)[0]
         paths = [f"{name}/{position}{Path(image).suffix}" for position, image in enumerate(study["images"])]
         for image, path in zip(study["images"], paths, strict=True):
             link(src / image, out / "images" / path)

@@ -1,6 +1,7 @@
 """Finds the image files of a source by what their names have in common across the public copies of IU X-ray.
 
-Open-i calls a film "CXR1_1_IM-0001-4001.png", Kaggle "1_IM-0001-4001.dcm.png"; both are the film "1_IM-0001-4001".
+Open-i calls a film "CXR2_IM-0652-1001.png", Kaggle "2_IM-0652-1001.dcm.png"; both are the film "2_IM-0652-1001".
+Open-i's first study alone has its number twice: "CXR1_1_IM-0001-4001.png".
 """
 
 import os
@@ -11,9 +12,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def film_name(name: str) -> str:
-    """The name that one film has in every copy: without folder, suffixes and the leading study id."""
+    """The name that one film has in every copy: without folder, suffixes and "CXR"."""
     stem = re.sub(r"(\.dcm)?\.(png|jpe?g)$", "", Path(name).name, flags=re.IGNORECASE)
-    return re.sub(r"^CXR\d+_(?=\d+_IM-)", "", stem)
+    return re.sub(r"^CXR(\d+)_(?:\1_)?(?=IM-)", r"\1_", stem)
 
 
 def index_images(src: Path) -> dict[str, Path]:

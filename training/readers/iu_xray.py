@@ -21,11 +21,14 @@ from .source import TARGETS, BrokenStudy, SourceStudy, finish_studies, usable_st
 from .studies import Tally, refuse_used_folder, remove_unfinished, save_studies
 
 Reader = Callable[[Path], Iterator[SourceStudy | BrokenStudy]]
+WITH_SPLIT = ("plain", "R2Gen")  # layouts that state a split themselves
 SHARES = {"train": 0.7, "val": 0.1}  # of the studies; test gets the rest
 
 
-def find_layout(src: Path) -> tuple[str, Reader]:
+def find_layout(src: Path, with_split: bool = True) -> tuple[str, Reader]:
     """The name of the layout that `src` has and its reader; the first one where several lie there.
+
+    Without `with_split` the layouts that state a split are passed over: the user names one to take.
 
     Raises:
         FileNotFoundError, NotADirectoryError: `src` is missing, a file, or none of the layouts.
@@ -39,11 +42,15 @@ def find_layout(src: Path) -> tuple[str, Reader]:
         r2gen.FILE: ("R2Gen", r2gen.read_r2gen),
         kaggle.REPORTS: ("Kaggle", kaggle.read_kaggle),
     }
-    for file, layout in files.items():
-        if (src / file).is_file():
-            return layout
+    found = [layout for file, layout in files.items() if (src / file).is_file()]
     if report_files(src):
-        return "Open-i", read_open_i
+        found.append(("Open-i", read_open_i))
+    if not with_split:
+        found = [layout for layout in found if layout[0] not in WITH_SPLIT] or found
+    if len(found) > 1:
+        print(f"{src} holds {', '.join(name for name, _ in found)}: read as {found[0][0]}", file=sys.stderr)
+    if found:
+        return found[0]
     raise FileNotFoundError(f"SRC must hold {', '.join(files)} or Open-i's XML files. {src} has none of them.")
 
 
@@ -70,7 +77,7 @@ def prepare_iu_xray(
     src, out = Path(src), Path(out).absolute()
     if target not in TARGETS:
         raise ValueError(f"`target` must be one of {', '.join(TARGETS)}. Got {target!r}.")
-    layout, read = find_layout(src)
+    layout, read = find_layout(src, with_split=split_from is None)
     refuse_used_folder(out)
     tally = Tally()
     studies = list(usable_studies(read(src), tally, target, skip_broken))
@@ -96,7 +103,7 @@ def prepare_iu_xray(
 
 def _give_splits(studies: list[SourceStudy], layout: str, split_from: Path | None, seed: int) -> None:
     """Put each study of a layout without splits into one, and say on stderr which split that is."""
-    has_own = layout in ("plain", "R2Gen")
+    has_own = layout in WITH_SPLIT
     if has_own and split_from is not None:
         raise ValueError(f"`split_from` is for sources without a split; {layout} states its own. Leave it out.")
     if has_own:

@@ -33,7 +33,7 @@ def read_open_i(src: Path) -> Iterator[SourceStudy | BrokenStudy]:
 def _read_report(path: Path, images: dict[str, Path]) -> SourceStudy:
     try:
         root = ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, UnicodeDecodeError, LookupError) as error:  # LookupError: an unknown encoding
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: an encoding
         raise BrokenStudy("bad XML", f"{path} is not XML: {error}.") from error
     identity = root.find("uId")
     if identity is None or not identity.get("id"):

@@ -17,8 +17,8 @@ _SPLITS = ("train", "val", "test")
 
 
 def study_id(name: str) -> str:
-    """R2Gen's "CXR2384_IM-0942" is Open-i's study CXR2384; other names stay."""
-    return re.sub(r"^(CXR\d+)_IM-.*", r"\1", name)
+    """R2Gen's "CXR2384_IM-0942" is Open-i's study CXR2384, as is "CXR1_1_IM-0001" CXR1; other names stay."""
+    return re.sub(r"^(CXR\d+)_(\d+_)?IM-.*", r"\1", name)
 
 
 def read_annotation(path: Path) -> dict[str, list[Any]]:
@@ -42,9 +42,14 @@ def read_annotation(path: Path) -> dict[str, list[Any]]:
 
 
 def read_split(path: Path) -> dict[str, str]:
-    """The published split: study id -> train, val or test."""
-    rows = ((split, row) for split, rows in read_annotation(path).items() for row in rows)
-    return {study_id(row["id"]): split for split, row in rows if isinstance(row, dict) and "id" in row}
+    """The published split by study id. Raises ValueError as `read_annotation` does, and for a row without an id."""
+    splits = {}
+    for split, rows in read_annotation(path).items():
+        for number, row in enumerate(rows, start=1):
+            if not isinstance(row, dict) or not isinstance(row.get("id"), str):
+                raise ValueError(f"{path} {split} {number} must have a string `id`. Got {str(row)[:80]}.")
+            splits[study_id(row["id"])] = split
+    return splits
 
 
 def read_r2gen(src: Path, images: Path | None = None) -> Iterator[SourceStudy | BrokenStudy]:
