@@ -42,7 +42,7 @@ def test_json_is_all_there_is_on_stdout(radscribe, source, tmp_path):
 def test_prepare_ends_with_the_facts_of_each_split(radscribe, source, tmp_path):
     _, out, _ = radscribe("prepare", "iu-xray", source, tmp_path / "out", "--json")
     rows = {row["split"]: row for row in json.loads(out)["rows"]}
-    assert rows["train"]["words"] == 4 and rows["val"]["in_train"] == 1
+    assert rows["train"]["words"] == 4 and rows["val"]["in_earlier"] == 1
 
 
 def test_prepare_reads_mimic_cxr(radscribe, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 from datasets import load_dataset
 from rich.console import Console
 
-from radscribe.training.readers import embed
+from radscribe.training.readers import embed, mimic_cxr
 from radscribe.training.readers.embed import embed_films, plan_shards
 from radscribe.training.readers.mimic_cxr import prepare_mimic_cxr
 from radscribe.training.readers.studies import load_splits
@@ -99,3 +99,28 @@ def test_an_image_that_is_gone_is_named(begun, tmp_path):
         film.unlink()
     with pytest.raises(FileNotFoundError, match=".jpg"):
         embed_films(out / ".work", tmp_path / "new", 1, Console(quiet=True))
+
+
+def test_shards_are_cut_anew_where_a_study_comes_back(tmp_path, monkeypatch):
+    """A call with --skip-broken is cut off behind its shards; then the missing film is found, and asked for."""
+    src, out = make_mimic(tmp_path / "src", 20), tmp_path / "out"
+    film = min(src.glob("files/*/*/*/*.jpg"))
+    content = film.read_bytes()
+    film.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(mimic_cxr, "assemble", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            prepare_mimic_cxr(src, out, views="all", processes=1, embed=True, skip_broken=True)
+    film.write_bytes(content)
+    prepare_mimic_cxr(src, out, views="all", processes=1, embed=True)
+    for split, studies in load_splits(out).items():
+        assert sorted(read_shards(out, tmp_path, split)["study_id"]) == sorted(studies["study_id"])
+
+
+def test_an_empty_film_is_named(tmp_path):
+    src = make_mimic(tmp_path / "src", 2)
+    film = min(src.glob("files/*/*/*/*.jpg"))
+    film.unlink()
+    film.touch()
+    with pytest.raises(ValueError, match=f"names an image that is an empty file: .*{film.name}"):
+        prepare_mimic_cxr(src, tmp_path / "out", views="all", processes=1)

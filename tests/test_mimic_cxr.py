@@ -40,7 +40,7 @@ def write_tree(src, films, reports, labels=()):
         folder = src / "files" / f"p{row['subject'][:2]}" / f"p{row['subject']}" / f"s{row['study']}"
         folder.mkdir(parents=True, exist_ok=True)
         if row["file"]:
-            (folder / f"{dicom}.jpg").touch()
+            (folder / f"{dicom}.jpg").write_bytes(b"\xff\xd8\xff\xd9")
     for study, text in reports.items():
         (src / f"files/p10/p{SUBJECT}/s{study}.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
     if labels:

@@ -142,7 +142,18 @@ REPORTS = {
         "FINDINGS: A.\n CT HEAD: B.\n IMPRESSION: C.",
         {"findings": "A.", "impression": "C."},
     ),
-    "a title of views ends a section": ("INDICATION: Fall.\n CHEST, PA AND LATERAL: Clear.", {"indication": "Fall."}),
+    "a title of views holds the findings": (
+        "INDICATION: Fall.\n CHEST, PA AND LATERAL: Clear.",
+        {"indication": "Fall.", "findings": "Clear."},
+    ),
+    "a title of views gives way to a header of findings": (
+        "PORTABLE CHEST: At eight.\n FINDINGS: Clear.",
+        {"findings": "Clear."},
+    ),
+    "a title of views within the findings is text": (
+        "FINDINGS:\n\n PA AND LATERAL VIEWS OF THE CHEST: Clear.\n IMPRESSION: Well.",
+        {"findings": "PA AND LATERAL VIEWS OF THE CHEST: Clear.", "impression": "Well."},
+    ),
     "text before the first header is dropped": ("Portable film.\n FINDINGS: A.", {"findings": "A."}),
     # What does not
     "capitals in the middle of a line are text": ("FINDINGS: On AP: clear.", {"findings": "On AP: clear."}),

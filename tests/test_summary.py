@@ -36,9 +36,17 @@ def test_the_vocabulary_is_that_of_the_training_reports_from_the_threshold_on(fa
     assert found["train"]["vocabulary"] == 2 and found["val"]["vocabulary"] is None  # "clear" and the full stop
 
 
-def test_reports_that_training_holds_too_are_counted_whatever_their_case(facts):
+def test_reports_that_a_split_above_holds_too_are_counted_whatever_their_case(facts):
     found = facts([("train", "Clear lungs."), ("val", "CLEAR lungs."), ("val", "Wide heart.")])
-    assert found["val"]["in_train"] == 0.5 and found["train"]["in_train"] is None
+    assert found["val"]["in_earlier"] == 0.5 and found["train"]["in_earlier"] == 0
+
+
+def test_reports_of_validation_are_found_in_the_test_split(facts):
+    assert facts([("train", "Clear."), ("val", "Wide."), ("test", "Wide.")])["test"]["in_earlier"] == 1
+
+
+def test_films_of_two_splits_are_counted(facts):
+    assert facts([("train", "Clear."), ("val", "Wide.")])["val"]["films_in_earlier"] == 1  # all have one film here
 
 
 def test_repetitions_within_a_split_are_counted_from_the_second_on(facts):
@@ -46,7 +54,7 @@ def test_repetitions_within_a_split_are_counted_from_the_second_on(facts):
 
 
 @pytest.mark.parametrize(
-    ("labels", "share"), [(["normal"], 0.5), (["No Finding"], 0.5), (["Opacity"], None), ([], None)]
+    ("labels", "share"), [(["normal"], 0.5), (["No Finding"], 0.5), (["Opacity"], 0.0), ([], None)]
 )
 def test_normal_studies_are_counted_where_labels_tell(facts, labels, share):
     assert facts([("train", "Clear."), ("train", "Wide.")], labels=labels)["train"]["normal"] == share

@@ -20,11 +20,14 @@ from tests.tools.make_mimic import make_mimic
 
 _CALL = """
 import json, sys, time
+from pathlib import Path
 from radscribe.training.readers.mimic_cxr import prepare_mimic_cxr
+from radscribe.training.readers.summary import describe
 print("ready", flush=True)
 sys.stdin.readline()
 begun = time.perf_counter()
 answer = prepare_mimic_cxr(sys.argv[1], sys.argv[2], processes=int(sys.argv[3]))
+describe(Path(sys.argv[2]), 10, "mimic")  # as the command does
 print(json.dumps({"seconds": time.perf_counter() - begun, "kept": sum(answer["kept"].values())}))
 """
 

@@ -10,12 +10,13 @@ The reports belong to MIMIC-CXR, not to MIMIC-CXR-JPG, hence --reports.
 
 Labels are CheXpert's, of the whole study (image -1): a positive one is its column ("Pleural Effusion"), an uncertain
 one carries an ending ("Pleural Effusion/uncertain"); negative and unmentioned ones are left out.
-Images are not opened; only that each file stands there is checked, and its path kept.
+Images are not opened; only that each file stands there and is not empty is checked, and its path kept.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -36,6 +37,7 @@ from .source import TARGETS, BrokenStudy, choose_target
 from .studies import Tally
 
 VIEWS = ("frontal", "all", "first")
+SHARDS = "parquet"  # folder in OUT
 PART_STUDIES = 1000
 _RANK = {"PA": 0, "AP": 1, "LATERAL": 2, "": 3}  # frontal ones first, PA before AP
 _VIEW = {"PA": "frontal", "AP": "frontal", "LATERAL": "lateral", "": ""}
@@ -65,15 +67,13 @@ def find_reports(src: Path, reports: Path | None) -> tuple[str, Path]:
         raise FileNotFoundError(
             f"--reports must name the zip or folder of MIMIC-CXR's reports. {place} does not exist."
         )
-    if place.is_file() and place.name.endswith((".csv", ".csv.gz")):
-        return "sectioned", place
-    folder = place if place.is_dir() and place.name != "files" else place.parent
+    if place.is_file():  # named outright: no other file takes its place
+        return ("sectioned" if place.name.endswith((".csv", ".csv.gz")) else "zip"), place
+    folder = place if place.name != "files" else place.parent
     for name in ("mimic_cxr_sectioned.csv", "mimic_cxr_sectioned.csv.gz"):
         for path in (folder / name, src / name):
             if path.is_file():
                 return "sectioned", path
-    if place.is_file():
-        return "zip", place
     archive = folder / "mimic-cxr-reports.zip"
     if archive.is_file():
         return "zip", archive
@@ -173,6 +173,8 @@ def _make_record(rows: StudyRows, source: Source, read: Callable[[str], dict[str
     for path in record["images"]:
         if not os.path.isfile(path):
             raise BrokenStudy("missing image", f"{where} names an image that does not exist: {path}.")
+        if not os.path.getsize(path):
+            raise BrokenStudy("empty image", f"{where} names an image that is an empty file: {path}.")
     return record
 
 
@@ -225,6 +227,8 @@ def _make_all(
     parts = range(-(-studies // source.part_studies))
     # A part made with --skip-broken that left broken studies out says nothing to a call without it.
     done = {n: counts for n, counts in finished_parts(work).items() if skip_broken or not counts["broken"]}
+    if len(done) < len(parts):
+        shutil.rmtree(work.parent / SHARDS, ignore_errors=True)  # cut from other parts than there will be
     if done:
         say.print(f"Going on: {len(done):,} of {len(parts):,} parts were done before.", highlight=False)
     columns = (TextColumn("reading studies"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -289,6 +293,10 @@ def prepare_mimic_cxr(
     source = Source(str(src), str(place), kind, views, target, PART_STUDIES)
     stamps = {name: _stamp(path) for name, path in (tables | {"reports": place}).items() if path.is_file()}
     say.print(f"Reports: {place}", highlight=False)
+    if kind == "sectioned":
+        say.print("That table has no indication: it stays empty. --reports ZIP reads the reports.", highlight=False)
+    if has_annotation(src):
+        say.print("R2Gen's annotation.json lies there too; the tables are read.", highlight=False)
     if target != "findings":
         say.print(f"The field `findings` holds: {target}.", highlight=False)
     with open_work(out, {**asdict(source), "tables": stamps, "embed": embed}) as work:
@@ -299,7 +307,7 @@ def prepare_mimic_cxr(
                 ", ".join(f"{count} {reason}" for reason, count in tally.skipped.items()) or "the tables are empty"
             )
             raise ValueError(f"{src} holds no study that can be used ({skipped}).")
-        shards = embed_films(work, out / "parquet", cores, say) if embed else 0
+        shards = embed_films(work, out / SHARDS, cores, say) if embed else 0
         assemble(work, out)
     tally.show(f"{src.name} -> {out}")
     if not_utf8:

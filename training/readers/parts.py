@@ -133,7 +133,9 @@ def open_work(out: Path, options: dict[str, Any]) -> Iterator[Path]:
     another process is working on, and one begun with other options from which parts are done.
     """
     work = out / WORK
-    if (out / "dataset_dict.json").exists() or not work.is_dir():
+    if (out / "dataset_dict.json").exists():
+        shutil.rmtree(work, ignore_errors=True)  # of a call that was killed behind its last step
+    if not work.is_dir():
         refuse_used_folder(out)
     work.mkdir(parents=True, exist_ok=True)
     with _sole_use(work):

@@ -3,7 +3,8 @@
 The layout (Johnson et al., Sci Data 2019): a banner, then headers in capitals that end with a colon, their text on
 the same line or below. A header stands at the start of a line, behind any blanks; `_NAMES` says which section it
 means. Capitals that the table does not know end the section before them and their own text is dropped: an unread
-paragraph is better than one that is learned as findings and is none.
+paragraph is better than one that is learned as findings and is none. But the views as a header ("CHEST, PA AND
+LATERAL:") hold the findings of reports that have no better name for them, as MIT-LCP reads them too.
 
 MIT-LCP's `mimic_cxr_sectioned.csv` sets the conventions where there is a choice:
     - the last section of a name wins (a second impression is the corrected one); an empty section counts as absent;
@@ -57,6 +58,8 @@ _BANNERS = {"FINAL REPORT", "FINAL ADDENDUM", "ADDENDUM", "WET READ", "PRELIMINA
 
 _HEADER = re.compile(r"[A-Z][A-Za-z ,/&()-]+")  # no digits: "AT 10:30" at the start of a line is a time
 _REMARK = re.compile(r"\([^()]*\)")  # "RECOMMENDATION(S)", "IMPRESSION (FINAL)"
+_TITLE = "title"  # views as a header ("CHEST, PA AND LATERAL"): the findings, where no header says so
+_VIEWS = re.compile(r"\b(CHEST|PORTABLE|RADIOGRAPHS?|FRONTAL|VIEWS?)\b")
 _JOINT = re.compile(r"[,/&]|\bAND\b")
 
 Section = tuple[tuple[str, ...], list[str]]  # (what it counts as, its lines)
@@ -91,10 +94,10 @@ def _split_at_headers(report: str) -> list[Section]:
     for line in report.splitlines():
         header = _read_header(line)
         names, lines = sections[-1]
-        if header is None or (header[0] == (_PART,) and ("findings" in names or "impression" in names)):
+        if header is None or (header[0] in ((_PART,), (_TITLE,)) and ("findings" in names or "impression" in names)):
             lines.append(line)
         else:
-            sections.append((header[0], [header[1]]))
+            sections.append((("findings",) if header[0] == (_TITLE,) else header[0], [header[1]]))
     return sections
 
 
@@ -110,7 +113,9 @@ def _read_header(line: str) -> tuple[tuple[str, ...], str] | None:
     sections = _look_up(name.upper())
     if sections and (name.isupper() or _PART not in sections):
         return sections, text.lstrip(":")
-    return ((_DROPPED,), text) if name.isupper() else None
+    if not name.isupper():
+        return None
+    return ((_TITLE if _VIEWS.search(name) else _DROPPED,), text)
 
 
 @lru_cache(maxsize=1024)  # a corpus repeats a few names hundreds of thousands of times
