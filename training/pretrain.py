@@ -14,11 +14,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, Trainer, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from ..modeling.modeling_report import VisualTokens
 from .data import StudyFilms
-from .trainer import RunLog
+from .trainer import RunLog, leave_to_run_log
 
 LEAST_SHARE = 0.01  # of the studies must have a label that is learned
 
@@ -103,6 +103,5 @@ def pretrain_backbone(
         data_collator=collate_labels,
         callbacks=[RunLog(log, "loss")],
     )
-    trainer.remove_callback(ProgressCallback)
-    trainer.remove_callback(PrinterCallback)
+    leave_to_run_log(trainer)
     trainer.train()

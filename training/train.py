@@ -21,8 +21,6 @@ from PIL import Image
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedModel,
-    PrinterCallback,
-    ProgressCallback,
     Seq2SeqTrainingArguments,
     set_seed,
 )
@@ -36,7 +34,7 @@ from .errors import one_line
 from .pretrain import pretrain_backbone
 from .readers.studies import is_phantom_set, load_studies
 from .recipe import Recipe, load_recipe, save_recipe
-from .trainer import ReportTrainer, RunLog, metric_names, report_metrics
+from .trainer import ReportTrainer, RunLog, leave_to_run_log, metric_names, report_metrics
 
 
 def train(recipe: str, overrides: list[str], resume: bool = False) -> dict[str, Any]:
@@ -131,9 +129,7 @@ def _assemble(
         compute_metrics=report_metrics(processor, references, list(validation["labels"]) if is_phantom else None),
         callbacks=[RunLog(Path(recipe.output_dir) / "metrics.jsonl", recipe.select_by)],
     )
-    # Both print dictionaries on stdout, which belongs to --json; RunLog says it in one line.
-    trainer.remove_callback(ProgressCallback)
-    trainer.remove_callback(PrinterCallback)
+    leave_to_run_log(trainer)
     if recipe.patience is not None:
         trainer.add_callback(EarlyStoppingCallback(recipe.patience))
     return trainer, processor

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import EvalPrediction, ProcessorMixin, Seq2SeqTrainer, TrainerCallback
+from transformers import (
+    EvalPrediction,
+    PrinterCallback,
+    ProcessorMixin,
+    ProgressCallback,
+    Seq2SeqTrainer,
+    Trainer,
+    TrainerCallback,
+)
 from transformers.trainer_callback import TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
@@ -69,6 +77,12 @@ class ReportTrainer(Seq2SeqTrainer):
             self.component_sums.clear()
             self.component_count = 0
         super().log(logs, start_time)
+
+
+def leave_to_run_log(trainer: Trainer) -> None:
+    """Take the stock printers away: both print dictionaries on stdout, which belongs to --json."""
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
 
 
 class RunLog(TrainerCallback):

@@ -87,7 +87,7 @@ def prepare_iu_xray(
     try:
         records, restored = finish_studies(studies, folder, tally, skip_broken)
         if not records:
-            skipped = ", ".join(f"{count} {reason}" for reason, count in tally.skipped.items()) or "it is empty"
+            skipped = tally.skipped_in_words() or "it is empty"
             raise ValueError(f"{src} holds no study that can be used ({skipped}).")
         save_studies(records, out)
     except BaseException:

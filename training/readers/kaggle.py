@@ -8,9 +8,9 @@ from typing import Any
 
 from .image_index import film_name, index_images
 from .source import BrokenStudy, SourceStudy, study_labels
+from .studies import SECTIONS
 
 REPORTS, PROJECTIONS = "indiana_reports.csv", "indiana_projections.csv"
-_SECTIONS = ("findings", "impression", "indication", "comparison")
 
 
 def read_kaggle(src: Path) -> Iterator[SourceStudy | BrokenStudy]:
@@ -23,7 +23,7 @@ def read_kaggle(src: Path) -> Iterator[SourceStudy | BrokenStudy]:
     films: dict[str, list[tuple[str, str]]] = defaultdict(list)  # uid -> (view, file)
     for _, row in read_table(src / PROJECTIONS, ("uid", "filename", "projection")):
         films[row["uid"]].append((row["projection"].lower(), row["filename"]))
-    for where, row in read_table(src / REPORTS, ("uid", "MeSH", *_SECTIONS)):
+    for where, row in read_table(src / REPORTS, ("uid", "MeSH", *SECTIONS)):
         yield _read_row(f"{where} (study CXR{row['uid']})", row, films.pop(row["uid"], []), images, src)
     for uid in films:
         yield BrokenStudy("no report", f"{src / PROJECTIONS}: {REPORTS} has no row for the uid {uid}.")
@@ -39,7 +39,7 @@ def _read_row(
         return BrokenStudy("bad line", f"{where}: `uid` is empty.")
     films = sorted(films, key=lambda film: film[0])  # "frontal" before "lateral", else as the table has them
     record: dict[str, Any] = {"study_id": f"CXR{row['uid']}", "views": [view for view, _ in films]}
-    record |= {name: row[name].strip() for name in _SECTIONS}
+    record |= {name: row[name].strip() for name in SECTIONS}
     record["labels"] = study_labels(row["MeSH"].split(";"))
     return SourceStudy(where, record, [images.get(film_name(name), src / name) for _, name in films])
 

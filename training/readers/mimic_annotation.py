@@ -31,7 +31,7 @@ def prepare_annotation(src: Path, out: Path, skip_broken: bool) -> dict[str, Any
     studies = usable_studies(read_r2gen(src, folder), tally, "findings", skip_broken)
     records = list(_records(studies, tally, skip_broken))
     if not records:
-        skipped = ", ".join(f"{count} {reason}" for reason, count in tally.skipped.items()) or "it is empty"
+        skipped = tally.skipped_in_words() or "it is empty"
         raise ValueError(f"{src / FILE} holds no row that can be used ({skipped}).")
     save_studies(records, out)
     tally.show(f"{src.name} (R2Gen) -> {out}")

@@ -30,11 +30,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .embed import embed_films
 from .mimic_annotation import has_annotation, prepare_annotation
 from .mimic_reports import decode_report, read_zip, report_path
-from .mimic_tables import SECTIONS, StudyRows, count_studies, find_table, load_tables, read_studies
+from .mimic_tables import StudyRows, count_studies, find_table, load_tables, read_studies
 from .parts import Counts, assemble, finished_parts, open_work, write_parts
 from .sections import parse_sections
-from .source import TARGETS, BrokenStudy, choose_target
-from .studies import Tally
+from .source import TARGETS, BrokenStudy, choose_target, study_labels
+from .studies import SECTIONS, Tally
 
 VIEWS = ("frontal", "all", "first")
 SHARDS = "parquet"  # folder in OUT
@@ -164,7 +164,7 @@ def _make_record(rows: StudyRows, source: Source, read: Callable[[str], dict[str
         "split": next(iter(rows.splits.values())),
         "images": [str(folder / f"{dicom}.jpg") for dicom in chosen],
         "views": [_VIEW[rows.positions[dicom]] for dicom in chosen],
-        "labels": [{"name": name, "image": -1, "box": []} for name in rows.labels],
+        "labels": study_labels(rows.labels),
     }
     record |= {name: sections.get(name, "") for name in SECTIONS}
     record = choose_target(record, source.target)
@@ -303,9 +303,7 @@ def prepare_mimic_cxr(
         done = _make_all(work, source, _load(work, source, tables, say), skip_broken, cores, say)
         tally, not_utf8 = _add_up(done)
         if not tally.kept:
-            skipped = (
-                ", ".join(f"{count} {reason}" for reason, count in tally.skipped.items()) or "the tables are empty"
-            )
+            skipped = tally.skipped_in_words() or "the tables are empty"
             raise ValueError(f"{src} holds no study that can be used ({skipped}).")
         shards = embed_films(work, out / SHARDS, cores, say) if embed else 0
         assemble(work, out)

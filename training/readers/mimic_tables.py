@@ -24,8 +24,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from .studies import SECTIONS
+
 SPLITS = {"train": "train", "validate": "val", "test": "test"}  # theirs -> the study record's
-SECTIONS = ("findings", "impression", "indication", "comparison")
 _IMAGE_IDS = ("dicom_id", "study_id", "subject_id")
 _SCHEMA = """
     CREATE TABLE splits (dicom TEXT, study TEXT, subject TEXT, split TEXT, line INTEGER);

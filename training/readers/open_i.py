@@ -10,8 +10,7 @@ from xml.etree import ElementTree
 
 from .image_index import film_name, index_images
 from .source import BrokenStudy, SourceStudy, study_labels
-
-_SECTIONS = ("findings", "impression", "indication", "comparison")
+from .studies import SECTIONS
 
 
 def report_files(src: Path) -> list[Path]:
@@ -38,7 +37,7 @@ def _read_report(path: Path, images: dict[str, Path]) -> SourceStudy:
     identity = root.find("uId")
     if identity is None or not identity.get("id"):
         raise BrokenStudy("bad XML", f"{path} has no `uId` with an `id`, so it is no Open-i report.")
-    sections = {name: "" for name in _SECTIONS}
+    sections = {name: "" for name in SECTIONS}
     for text in root.iter("AbstractText"):
         name = (text.get("Label") or "").lower()
         if name in sections:

@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from .source import BrokenStudy, SourceStudy, study_labels
-from .studies import SPLITS
+from .studies import SECTIONS, SPLITS
 
 FILE = "studies.jsonl"
-_SECTIONS = ("findings", "impression", "indication", "comparison")
 
 
 def read_plain(src: Path) -> Iterator[SourceStudy | BrokenStudy]:
@@ -86,7 +85,7 @@ def _views(row: dict[str, Any], count: int, where: str) -> list[str]:
 
 def _sections(row: dict[str, Any], where: str) -> dict[str, str]:
     """The report's sections as stripped strings; null and missing ones are ""."""
-    sections = {name: row.get(name) or "" for name in _SECTIONS}
+    sections = {name: row.get(name) or "" for name in SECTIONS}
     for name, text in sections.items():
         if not isinstance(text, str):
             raise BrokenStudy("bad line", f"{where}: `{name}` must be a string. Got {json.dumps(text)[:80]}.")

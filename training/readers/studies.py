@@ -20,6 +20,7 @@ from datasets import Dataset, DatasetDict, Features, List, Value
 from rich.console import Console
 from rich.table import Table
 
+SECTIONS = ("findings", "impression", "indication", "comparison")  # of a report, as the record keeps them
 SPLITS = ("train", "val", "test", "extra")
 STUDY_FEATURES = Features(
     {
@@ -50,6 +51,10 @@ class Tally:
     def skip(self, reason: str) -> None:
         """Count one study left out for this reason."""
         self.skipped[reason] += 1
+
+    def skipped_in_words(self) -> str:
+        """Reasons and counts: "3 no findings, 1 missing image"; "" where nothing was skipped."""
+        return ", ".join(f"{count} {reason}" for reason, count in self.skipped.items())
 
     def as_dict(self) -> dict[str, dict[str, int]]:
         """The counts as plain JSON: {"kept": {split: n}, "skipped": {reason: n}}."""
