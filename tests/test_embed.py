@@ -4,7 +4,7 @@ import pytest
 from datasets import load_dataset
 from rich.console import Console
 
-from radscribe.training.readers import embed, mimic_cxr
+from radscribe.training.readers import embed, staged
 from radscribe.training.readers.embed import embed_films, plan_shards
 from radscribe.training.readers.mimic_cxr import prepare_mimic_cxr
 from radscribe.training.readers.studies import load_splits
@@ -108,7 +108,7 @@ def test_shards_are_cut_anew_where_a_study_comes_back(tmp_path, monkeypatch):
     content = film.read_bytes()
     film.unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(mimic_cxr, "assemble", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(staged, "assemble", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             prepare_mimic_cxr(src, out, views="all", processes=1, embed=True, skip_broken=True)
     film.write_bytes(content)

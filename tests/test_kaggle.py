@@ -51,10 +51,10 @@ def test_a_row_that_is_too_short_has_empty_sections(source):
 @pytest.mark.parametrize(
     ("reports", "projections", "message"),
     [
-        ("uid;MeSH\n7;normal\n", None, "must have the column uid, MeSH, findings, .* It has: uid;MeSH"),
-        (REPORTS.replace("findings", "Findings") + ROW, None, "must have the column findings. It has: .*Findings"),
-        ("", None, "indiana_reports.csv must have the column .* It has: none"),
-        (None, "uid,file,projection\n", "indiana_projections.csv must have the column filename"),
+        ("uid;MeSH\n7;normal\n", None, "has no column uid, MeSH, findings, .* It has: uid;MeSH"),
+        (REPORTS.replace("findings", "Findings") + ROW, None, "has no column findings. It has: .*Findings"),
+        ("", None, "indiana_reports.csv has no column .* It has: none"),
+        (None, "uid,file,projection\n", "indiana_projections.csv has no column filename"),
         ((REPORTS + "7,caf\u00e9\n").encode("latin-1"), None, "indiana_reports.csv is not UTF-8 .*; save it as UTF-8"),
     ],
 )

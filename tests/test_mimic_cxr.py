@@ -10,7 +10,7 @@ import zipfile
 
 import pytest
 
-from radscribe.training.readers import mimic_cxr
+from radscribe.training.readers import mimic_cxr, staged
 from radscribe.training.readers.mimic_cxr import choose_images, prepare_mimic_cxr
 from radscribe.training.readers.studies import load_splits
 from tests.tools.make_mimic import make_mimic, write_csv, write_report
@@ -338,7 +338,7 @@ def test_nothing_but_the_data_set_stays(many, tmp_path):
 
 _CALL = """
 import sys, time
-from radscribe.training.readers import mimic_cxr
+from radscribe.training.readers import mimic_cxr, staged
 real = mimic_cxr.make_part
 def slow(*given):
     time.sleep(0.3)
@@ -360,14 +360,14 @@ def test_a_kill_loses_nothing_and_repeats_nothing(many, tmp_path, monkeypatch):
     time.sleep(1)  # its workers end with it
     done = {path.name: path.stat().st_mtime_ns for path in out.glob(".work/part-*")}
     whole = [name for name in done if name.endswith(".json")]
-    made, after, make, finish = [], {}, mimic_cxr.make_part, mimic_cxr.assemble
+    made, after, make, finish = [], {}, mimic_cxr.make_part, staged.assemble
 
     def look_and_assemble(work, to):
         after.update({path.name: path.stat().st_mtime_ns for path in work.glob("part-*")})
         return finish(work, to)
 
     monkeypatch.setattr(mimic_cxr, "make_part", lambda *given: (made.append(given[-1]), make(*given))[1])
-    monkeypatch.setattr(mimic_cxr, "assemble", look_and_assemble)
+    monkeypatch.setattr(staged, "assemble", look_and_assemble)
     prepare_mimic_cxr(many, out, processes=1)
     assert len(made) == 8 - len(whole) and all(after[name] == done[name] for name in whole)
     prepare_mimic_cxr(many, tmp_path / "whole", processes=1)

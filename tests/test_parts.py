@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 from datasets import load_from_disk
 
-from radscribe.training.readers.parts import assemble, finished_parts, open_work, write_parts
+from radscribe.training.readers.parts import assemble, finished_parts, open_whole, open_work, write_parts
 from radscribe.training.readers.studies import STUDY_FEATURES, load_splits, save_studies
 
 EMPTY = {"views": [""], "findings": "", "impression": "", "indication": "", "comparison": "", "labels": []}
@@ -133,6 +133,34 @@ def test_another_call_at_the_same_time_is_refused(tmp_path):
         with pytest.raises(ValueError, match="by another process"):
             with open_work(tmp_path / "out", {}):
                 pass
+
+
+def make_small_set(out):
+    with open_whole(out) as whole:
+        (whole / "images" / "0.jpg").touch()
+        save_studies([record(0)], whole)
+
+
+def test_a_small_set_takes_its_place_with_its_images(tmp_path):
+    make_small_set(tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"dataset_dict.json", "images", "train"}
+    assert load_splits(tmp_path / "out")["train"]["study_id"][:] == ["s0"]
+
+
+def test_a_small_set_that_was_killed_is_begun_anew(tmp_path):
+    left = tmp_path / "out" / ".work" / "whole" / "images" / "1.jpg"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    make_small_set(tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out" / "images").iterdir()] == ["0.jpg"]
+
+
+def test_a_small_set_that_was_killed_while_it_moved_in_is_begun_anew(tmp_path):
+    for name in (".work", "images", "train"):
+        (tmp_path / "out" / name).mkdir(parents=True)
+        (tmp_path / "out" / name / "old").touch()
+    make_small_set(tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("old"))
 
 
 def begin(out, options):

@@ -57,7 +57,10 @@ def test_the_published_split_is_a_table_of_studies(source):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is not JSON in UTF-8"),
+        ("{", "is not JSON in UTF-8 behind its beginning: ."),
+        (json.dumps(rows(ROW))[:-20], "is not JSON in UTF-8 behind train 1: "),
+        ({"train": {}, "val": [], "test": []}, "must hold a list for each of train, val, test"),
+        (7, "must hold a list for each of train, val, test"),
         ([], "must hold a list for each of train, val, test"),
         ({"train": []}, "must hold a list for each of train, val, test"),
         (rows(validate=[]), "a split must be one of train, val, test. Got 'validate'"),
@@ -65,7 +68,7 @@ def test_the_published_split_is_a_table_of_studies(source):
 )
 def test_a_file_that_is_no_annotation_is_refused(source, content, message):
     with pytest.raises(ValueError, match=message):
-        read_annotation(source(content) / "annotation.json")
+        list(read_annotation(source(content) / "annotation.json"))
 
 
 def test_a_row_without_an_id_is_refused_as_a_split(source):

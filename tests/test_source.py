@@ -1,11 +1,17 @@
 """What readers share: targets, broken studies, films opened whole and given their aspect back."""
 
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from radscribe.training.readers import source
 from radscribe.training.readers.iu_xray import prepare_iu_xray
-from radscribe.training.readers.source import choose_target, restored_size
+from radscribe.training.readers.source import BrokenStudy, check_file, choose_target, restored_size
 from radscribe.training.readers.studies import load_studies
 
 
@@ -88,6 +94,40 @@ def test_nothing_is_left_behind_by_a_failure(plain_source):
     with pytest.raises(ValueError, match="gone.png"):
         prepare_iu_xray(src, out)
     assert not out.exists()
+
+
+def die_at_the_second_film(src, out):
+    real, begun = source._write_film, []
+
+    def write(*given):
+        begun.append(given)
+        if len(begun) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*given)
+
+    source._write_film = write
+    prepare_iu_xray(src, out)
+
+
+def test_after_a_kill_the_same_call_simply_succeeds(plain_source):
+    src, out = plain_source([row(name, orig_size=[[1000, 2000]]) for name in "abc"])
+    killed = multiprocessing.get_context("fork").Process(target=die_at_the_second_film, args=(src, out))
+    killed.start()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL and [path.name for path in out.iterdir()] == [".work"]
+    assert prepare_iu_xray(src, out)["restored_images"] == 3
+    assert {path.name for path in out.iterdir()} == {"dataset_dict.json", "images", "train"}
+    assert [Path(image).parent for row in load_studies(out, "train") for image in row["images"]] == [
+        out / "images"
+    ] * 3
+
+
+@pytest.mark.parametrize("content", [None, b""])
+def test_a_file_is_checked_without_opening_it(tmp_path, content):
+    if content is not None:
+        (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(BrokenStudy, match="study 7 names an image that (does not exist|is an empty file): .*a.png"):
+        check_file(tmp_path / "a.png", "study 7")
 
 
 def test_the_target_may_be_another_section_or_both():

@@ -2,12 +2,14 @@
 
     python -m tests.tools.make_mimic FOLDER --studies 200000 [--tree]
 
-Films are hard links to one tiny file, since the reader does not open them. Study i is the same at any size.
+Films are hard links to one tiny file (or to `film`), since the reader does not open them. Study i is the same at any
+size. `write_annotation` states the same studies as R2Gen's annotation.json does.
 """
 
 import argparse
 import csv
 import gzip
+import json
 import os
 import random
 import zipfile
@@ -27,6 +29,7 @@ METADATA = (
     "Columns",
 )
 _WORDS = "the lungs heart pleura small large left right clear normal effusion opacity stable upper lower no is".split()
+TINY = b"\xff\xd8\xff\xd9"  # a JPEG without a picture
 _LINKS = 50_000  # ext4 allows 65,000 links to a file
 
 
@@ -91,15 +94,15 @@ def write_tables(src: Path, studies: int, ending: str = ".csv.gz") -> None:
     write_csv(src / f"mimic-cxr-{VERSION}-chexpert{ending}", ("subject_id", "study_id", *LABELS), rows)
 
 
-def write_films(src: Path, studies: int) -> None:
-    """Every film as a hard link to a tiny file."""
+def write_films(src: Path, studies: int, content: bytes = TINY) -> None:
+    """Every film as a hard link to a file with this content."""
     links = 0
     for study in map(MadeUpStudy, range(studies)):
         os.makedirs(src / study.folder, exist_ok=True)
         for dicom in study.dicoms:
             film = src / f"film-{links // _LINKS}"
             if not film.exists():
-                film.write_bytes(b"\xff\xd8\xff\xd9")
+                film.write_bytes(content)
             os.link(film, src / study.folder / f"{dicom}.jpg")
             links += 1
 
@@ -116,11 +119,29 @@ def write_reports(src: Path, studies: int, tree: bool = False) -> None:
             archive.writestr(f"{study.folder}.txt", study.report)
 
 
-def make_mimic(src: Path, studies: int, tree: bool = False) -> Path:
+def write_annotation(src: Path, studies: int) -> None:
+    """R2Gen's annotation.json, all in one line, for films at src/files; a row at a time, as long files need it."""
+
+    def rows(split: str) -> Iterator[str]:
+        for study in map(MadeUpStudy, range(studies)):
+            if study.split == split:
+                row = {"id": study.dicoms[0], "study_id": int(study.study), "subject_id": int(study.subject)}
+                paths = [f"{study.folder.removeprefix('files/')}/{study.dicoms[0]}.jpg"]
+                yield json.dumps(row | {"report": study.findings, "image_path": paths, "split": split})
+
+    with (src / "annotation.json").open("w") as file:
+        for begin, split in (('{"train": [', "train"), ('], "val": [', "validate"), ('], "test": [', "test")):
+            file.write(begin)
+            for number, row in enumerate(rows(split)):
+                file.write((", " if number else "") + row)
+        file.write("]}")
+
+
+def make_mimic(src: Path, studies: int, tree: bool = False, film: bytes = TINY) -> Path:
     """The whole tree at `src`, a new folder."""
     src.mkdir(parents=True)
     write_tables(src, studies)
-    write_films(src, studies)
+    write_films(src, studies, film)
     write_reports(src, studies, tree)
     return src
 

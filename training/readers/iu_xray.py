@@ -17,8 +17,9 @@ import numpy as np
 
 from . import kaggle, plain, r2gen
 from .open_i import read_open_i, report_files
+from .parts import open_whole
 from .source import TARGETS, BrokenStudy, SourceStudy, finish_studies, usable_studies
-from .studies import Tally, refuse_used_folder, remove_unfinished, save_studies
+from .studies import Tally, save_studies
 
 Reader = Callable[[Path], Iterator[SourceStudy | BrokenStudy]]
 WITH_SPLIT = ("plain", "R2Gen")  # layouts that state a split themselves
@@ -62,7 +63,7 @@ def prepare_iu_xray(
     split_from: Path | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Turn the studies at `src` into a data set of study records at `out` (a new or empty folder).
+    """Turn the studies at `src` into a data set of study records at `out` (new, empty, or of a call that was killed).
 
     Shows progress and a closing table of kept and skipped studies on stderr. A broken study (bad line, bad XML, a
     missing or unreadable image, none at all, a repeated id) ends it with one line; `skip_broken` counts them instead.
@@ -78,23 +79,17 @@ def prepare_iu_xray(
     if target not in TARGETS:
         raise ValueError(f"`target` must be one of {', '.join(TARGETS)}. Got {target!r}.")
     layout, read = find_layout(src, with_split=split_from is None)
-    refuse_used_folder(out)
     tally = Tally()
-    studies = list(usable_studies(read(src), tally, target, skip_broken))
-    _give_splits(studies, layout, split_from, seed)
-    folder = out / "images"
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        records, restored = finish_studies(studies, folder, tally, skip_broken)
+    with open_whole(out) as whole:
+        studies = list(usable_studies(read(src), tally, target, skip_broken))
+        _give_splits(studies, layout, split_from, seed)
+        records, restored = finish_studies(studies, whole / "images", out / "images", tally, skip_broken)
         if not records:
             skipped = tally.skipped_in_words() or "it is empty"
             raise ValueError(f"{src} holds no study that can be used ({skipped}).")
-        save_studies(records, out)
-    except BaseException:
-        remove_unfinished(out)
-        raise
-    if not restored:
-        folder.rmdir()
+        save_studies(records, whole)
+        if not restored:
+            (whole / "images").rmdir()
     for record in records:
         tally.keep(record["split"])
     tally.show(f"{src.name} ({layout}) -> {out}")

@@ -1,11 +1,11 @@
 """IU X-ray as Kaggle hands it out: `indiana_reports.csv`, `indiana_projections.csv` and a folder of PNG films."""
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .csv_rows import read_rows
 from .image_index import film_name, index_images
 from .source import BrokenStudy, SourceStudy, study_labels
 from .studies import SECTIONS
@@ -21,9 +21,9 @@ def read_kaggle(src: Path) -> Iterator[SourceStudy | BrokenStudy]:
     """
     images = index_images(src)
     films: dict[str, list[tuple[str, str]]] = defaultdict(list)  # uid -> (view, file)
-    for _, row in read_table(src / PROJECTIONS, ("uid", "filename", "projection")):
+    for _, row in _read_table(src / PROJECTIONS, ("uid", "filename", "projection")):
         films[row["uid"]].append((row["projection"].lower(), row["filename"]))
-    for where, row in read_table(src / REPORTS, ("uid", "MeSH", *SECTIONS)):
+    for where, row in _read_table(src / REPORTS, ("uid", "MeSH", *SECTIONS)):
         yield _read_row(f"{where} (study CXR{row['uid']})", row, films.pop(row["uid"], []), images, src)
     for uid in films:
         yield BrokenStudy("no report", f"{src / PROJECTIONS}: {REPORTS} has no row for the uid {uid}.")
@@ -44,24 +44,9 @@ def _read_row(
     return SourceStudy(where, record, [images.get(film_name(name), src / name) for _, name in films])
 
 
-def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of a CSV file, each with "file line 12"; a cell that is missing is "".
-
-    Raises:
-        ValueError: no such file, no CSV in UTF-8, or a column is missing.
-    """
+def _read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a table, each with "file line 12"; a cell that is missing is ""."""
     if not path.is_file():
         raise ValueError(f"SRC must hold {REPORTS} and {PROJECTIONS}. {path} does not exist.")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            table = csv.DictReader(lines)
-            missing = [name for name in columns if name not in (table.fieldnames or [])]
-            if missing:
-                found = ", ".join(table.fieldnames or []) or "none"
-                raise ValueError(f"{path} must have the column {', '.join(missing)}. It has: {found}.")
-            for row in table:
-                yield f"{path} line {table.line_num}", {name: row[name] or "" for name in columns}
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 (byte {error.start}: {error.reason}); save it as UTF-8.") from error
-    except csv.Error as error:
-        raise ValueError(f"{path} is not CSV: {error}.") from error
+    for line, row in read_rows(path, columns, blank=""):
+        yield f"{path} line {line}", row

@@ -16,32 +16,26 @@ Images are not opened; only that each file stands there and is not empty is chec
 from __future__ import annotations
 
 import os
-import shutil
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from .embed import embed_films
 from .mimic_annotation import has_annotation, prepare_annotation
 from .mimic_reports import decode_report, read_zip, report_path
-from .mimic_tables import StudyRows, count_studies, find_table, load_tables, read_studies
-from .parts import Counts, assemble, finished_parts, open_work, write_parts
+from .mimic_tables import StudyRows, find_table, load_tables, read_studies
+from .parts import Counts
 from .sections import parse_sections
-from .source import TARGETS, BrokenStudy, choose_target, study_labels
-from .studies import SECTIONS, Tally
+from .source import TARGETS, BrokenStudy, check_file, choose_target, study_labels
+from .staged import PART_STUDIES, StagedSource, make_records, prepare_staged, stamp
+from .studies import SECTIONS
 
 VIEWS = ("frontal", "all", "first")
-SHARDS = "parquet"  # folder in OUT
-PART_STUDIES = 1000
 _RANK = {"PA": 0, "AP": 1, "LATERAL": 2, "": 3}  # frontal ones first, PA before AP
 _VIEW = {"PA": "frontal", "AP": "frontal", "LATERAL": "lateral", "": ""}
-_WAY_OUT = "Correct it, or leave broken studies out with --skip-broken."
 
 
 @dataclass(frozen=True)
@@ -150,14 +144,14 @@ def _read_sections(rows: StudyRows, source: Source, notes: Counter, where: str) 
     return parse_sections(report)
 
 
-def _make_record(rows: StudyRows, source: Source, read: Callable[[str], dict[str, str]]) -> dict[str, Any] | str:
+def _make_record(source: Source, notes: Counter, rows: StudyRows) -> dict[str, Any] | str:
     """The study's record, or why it is skipped. Raises BrokenStudy."""
     where = f"Study s{rows.study}"
     _check_rows(rows, where)
     chosen = choose_images(rows.positions, source.views)
     if not chosen:
         return "no frontal view"
-    sections = read(where)
+    sections = _read_sections(rows, source, notes, where)
     folder = Path(source.src, "files", f"p{rows.subject[:2]}", f"p{rows.subject}", f"s{rows.study}")
     record: dict[str, Any] = {
         "study_id": f"s{rows.study}",
@@ -171,74 +165,25 @@ def _make_record(rows: StudyRows, source: Source, read: Callable[[str], dict[str
     if not record["findings"]:
         return f"no {source.target.replace('+', ' and no ')}"
     for path in record["images"]:
-        if not os.path.isfile(path):
-            raise BrokenStudy("missing image", f"{where} names an image that does not exist: {path}.")
-        if not os.path.getsize(path):
-            raise BrokenStudy("empty image", f"{where} names an image that is an empty file: {path}.")
+        check_file(path, where)
     return record
 
 
 def make_part(source: Source, tables: Path, skip_broken: bool, number: int) -> tuple[list[dict[str, Any]], Counts]:
-    """The records of one part and its counts: kept by split, skipped and broken by reason, reports not in UTF-8."""
-    kept: Counter[str] = Counter()
-    skipped: Counter[str] = Counter()
-    broken: Counter[str] = Counter()
+    """The records of one part and its counts, among them the reports that were not UTF-8."""
     notes: Counter[str] = Counter()
-    records = []
     first = number * source.part_studies
-    for rows in read_studies(tables, first, first + source.part_studies):
-        try:
-            record = _make_record(rows, source, partial(_read_sections, rows, source, notes))
-        except BrokenStudy as error:
-            if not skip_broken:
-                raise ValueError(f"{error} {_WAY_OUT}") from error
-            broken[error.reason] += 1
-            continue
-        if isinstance(record, str):
-            skipped[record] += 1
-        else:
-            records.append(record)
-            kept[record["split"]] += 1
-    return records, {"kept": kept, "skipped": skipped, "broken": broken, "not_utf8": notes["not UTF-8"]}
+    rows = read_studies(tables, first, first + source.part_studies)
+    records, counts = make_records(rows, partial(_make_record, source, notes), skip_broken)
+    return records, counts | {"not_utf8": notes["not UTF-8"]}
 
 
-def _stamp(path: Path) -> list[Any]:
-    """Name, size and time of a file: a later call sees by it that nothing changed."""
-    return [str(path), path.stat().st_size, path.stat().st_mtime_ns]
-
-
-def _load(work: Path, source: Source, tables: dict[str, Path], say: Console) -> Path:
-    """The tables in SQLite, loaded now unless an earlier call did."""
-    file = work / "tables.sqlite"
-    if not file.exists():
-        reports = Path(source.reports)
-        with say.status("reading the csv tables"):
-            if source.reports_kind == "sectioned":
-                tables = tables | {"sectioned": reports}
-            load_tables(file, tables, read_zip(reports) if source.reports_kind == "zip" else (), reports)
-    return file
-
-
-def _make_all(
-    work: Path, source: Source, tables: Path, skip_broken: bool, processes: int, say: Console
-) -> list[Counts]:
-    """Make the parts that are missing, under a progress bar; the counts of all."""
-    studies = count_studies(tables)
-    parts = range(-(-studies // source.part_studies))
-    # A part made with --skip-broken that left broken studies out says nothing to a call without it.
-    done = {n: counts for n, counts in finished_parts(work).items() if skip_broken or not counts["broken"]}
-    if len(done) < len(parts):
-        shutil.rmtree(work.parent / SHARDS, ignore_errors=True)  # cut from other parts than there will be
-    if done:
-        say.print(f"Going on: {len(done):,} of {len(parts):,} parts were done before.", highlight=False)
-    columns = (TextColumn("reading studies"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=say, transient=True) as progress:
-        task = progress.add_task("", total=studies, completed=min(studies, len(done) * source.part_studies))
-        make = partial(make_part, source, tables, skip_broken)
-        for number, counts in write_parts(make, work, [n for n in parts if n not in done], processes):
-            done[number] = counts
-            progress.advance(task, source.part_studies)
-    return list(done.values())
+def _load(source: Source, tables: dict[str, Path], file: Path) -> None:
+    """The tables, and the reports of a zip, in the SQLite `file`."""
+    reports = Path(source.reports)
+    if source.reports_kind == "sectioned":
+        tables = tables | {"sectioned": reports}
+    load_tables(file, tables, read_zip(reports) if source.reports_kind == "zip" else (), reports)
 
 
 def _check_arguments(views: str, target: str, processes: int | None) -> None:
@@ -251,7 +196,7 @@ def _check_arguments(views: str, target: str, processes: int | None) -> None:
 
 def _refuse_options(**given: Any) -> None:
     """R2Gen's file has made these choices already."""
-    made = {"reports": None, "views": "frontal", "target": "findings", "embed": False}
+    made = {"reports": None, "views": "frontal", "target": "findings"}
     for name, value in given.items():
         if value != made[name]:
             raise ValueError(f"R2Gen's annotation.json has its own reports, images and split: leave out `{name}`.")
@@ -277,7 +222,8 @@ def prepare_mimic_cxr(
     processes: default one a core. The result does not depend on it.
     embed: write OUT/parquet too, shards that carry the image files (embed.py).
 
-    Where SRC has R2Gen's annotation.json and no split table, that file is read instead (mimic_annotation.py).
+    Where SRC has R2Gen's annotation.json and no split table, that file is read instead (mimic_annotation.py), with
+    the reports, views and target of its own.
     Killed or failed, the same call goes on where it ended. A missing image, report or csv row and rows that contradict
     each other end it with one line (ValueError), or are counted with `skip_broken`. A damaged table always ends it.
     Reports that are not UTF-8 are read as cp1252 and counted. Progress and the closing table go to stderr.
@@ -286,12 +232,12 @@ def prepare_mimic_cxr(
     _check_arguments(views, target, processes)
     src, out = Path(os.path.abspath(src)), Path(os.path.abspath(out))
     if has_annotation(src) and find_table(src, "split") is None:
-        _refuse_options(reports=reports, views=views, target=target, embed=embed)
-        return prepare_annotation(src, out, skip_broken)
-    say, tables, cores = Console(stderr=True), find_tables(src), processes or os.cpu_count() or 1
+        _refuse_options(reports=reports, views=views, target=target)
+        return prepare_annotation(src, out, skip_broken=skip_broken, processes=processes, embed=embed)
+    say, tables = Console(stderr=True), find_tables(src)
     kind, place = find_reports(src, None if reports is None else Path(os.path.abspath(reports)))
     source = Source(str(src), str(place), kind, views, target, PART_STUDIES)
-    stamps = {name: _stamp(path) for name, path in (tables | {"reports": place}).items() if path.is_file()}
+    stamps = {name: stamp(path) for name, path in (tables | {"reports": place}).items() if path.is_file()}
     say.print(f"Reports: {place}", highlight=False)
     if kind == "sectioned":
         say.print("That table has no indication: it stays empty. --reports ZIP reads the reports.", highlight=False)
@@ -299,25 +245,15 @@ def prepare_mimic_cxr(
         say.print("R2Gen's annotation.json lies there too; the tables are read.", highlight=False)
     if target != "findings":
         say.print(f"The field `findings` holds: {target}.", highlight=False)
-    with open_work(out, {**asdict(source), "tables": stamps, "embed": embed}) as work:
-        done = _make_all(work, source, _load(work, source, tables, say), skip_broken, cores, say)
-        tally, not_utf8 = _add_up(done)
-        if not tally.kept:
-            skipped = tally.skipped_in_words() or "the tables are empty"
-            raise ValueError(f"{src} holds no study that can be used ({skipped}).")
-        shards = embed_films(work, out / SHARDS, cores, say) if embed else 0
-        assemble(work, out)
-    tally.show(f"{src.name} -> {out}")
+    staged = StagedSource(
+        origin=src,
+        options=asdict(source) | {"tables": stamps},
+        load=partial(_load, source, tables),
+        make=partial(make_part, source),
+        part_studies=PART_STUDIES,
+    )
+    answer, parts = prepare_staged(staged, out, skip_broken=skip_broken, processes=processes, embed=embed)
+    not_utf8 = sum(counts["not_utf8"] for counts in parts)
     if not_utf8:
         say.print(f"{not_utf8:,} reports were not UTF-8 and read as cp1252.", highlight=False)
-    return tally.as_dict() | {"not_utf8": not_utf8, "out": str(out)} | ({"shards": shards} if embed else {})
-
-
-def _add_up(parts: list[Counts]) -> tuple[Tally, int]:
-    """The counts of all parts as one tally, and the number of reports that were not UTF-8."""
-    tally = Tally()
-    for counts in parts:
-        tally.kept.update(counts["kept"])
-        tally.skipped.update(counts["skipped"])
-        tally.skipped.update(counts["broken"])
-    return tally, sum(counts["not_utf8"] for counts in parts)
+    return answer | {"not_utf8": not_utf8}

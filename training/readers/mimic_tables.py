@@ -12,18 +12,15 @@ numbers all studies from 0 in the order patient, study, as their folders stand.
 
 from __future__ import annotations
 
-import csv
-import gzip
 import json
-import os
 import re
 import sqlite3
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
 
+from .csv_rows import read_rows
+from .staged import read_tables, write_tables
 from .studies import SECTIONS
 
 SPLITS = {"train": "train", "validate": "val", "test": "test"}  # theirs -> the study record's
@@ -83,34 +80,6 @@ def position_of(view: str, description: str) -> str:
     if frontal and lateral or len(frontal) == 2:
         return ""
     return "LATERAL" if lateral else next(iter(frontal), "")
-
-
-def _open_text(path: Path) -> TextIO:
-    """A table as text, gzipped or not; a byte order mark is dropped."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    return opener(path, "rt", encoding="utf-8-sig", newline="")
-
-
-def read_rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Stream the rows of a csv or csv.gz with the number of their (last) line.
-
-    Raises ValueError with one line that names the file: a missing column (with those found), a short row, a file that
-    is cut short, no gzip, not UTF-8 or no csv.
-    """
-    try:
-        with _open_text(path) as text:
-            rows = csv.DictReader(text)
-            found = list(rows.fieldnames or [])
-            if missing := [name for name in needed if name not in found]:
-                raise ValueError(f"{path} has no column {', '.join(missing)}. It has: {', '.join(found) or 'none'}.")
-            for row in rows:
-                if any(row[name] is None for name in needed):
-                    raise ValueError(f"{path} line {rows.line_num} is cut short: it has fewer columns than line 1.")
-                yield rows.line_num, row
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is damaged or cut short ({error}); download it again.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is no csv in UTF-8 ({error}).") from error
 
 
 def _digits(value: str, letter: str, where: str) -> str:
@@ -184,19 +153,13 @@ def _refuse_repeated_images(db: sqlite3.Connection, table: str, path: Path) -> N
 
 def load_tables(
     file: Path, tables: dict[str, Path], zip_reports: Iterable[tuple[str, bytes | None]] = (), zip_name: Path = Path()
-) -> int:
+) -> None:
     """Stream the tables ("split", "metadata", maybe "chexpert", "sectioned") into the SQLite `file`.
 
-    `zip_reports` are (study, report), None for a damaged one. `file` appears when it
-    is whole, by renaming: a killed load leaves none. Returns the number of studies.
+    `zip_reports` are (study, report), None for a damaged one. `file` appears when it is whole.
     Raises ValueError (one line) for what `read_rows` names, bad ids, splits and values, images or studies held twice.
     """
-    unfinished = file.with_name(file.name + ".new")
-    unfinished.unlink(missing_ok=True)
-    db = sqlite3.connect(unfinished)
-    try:
-        # Not safe against a crash, and need not be: then the file is made anew.
-        db.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {_SCHEMA}")
+    with write_tables(file, _SCHEMA) as db:
         for name, table, values in (("split", "splits", _split_values), ("metadata", "metadata", _position_values)):
             _fill(db, table, _image_rows(tables[name], name, values(tables[name])), tables[name])
             _refuse_repeated_images(db, table, tables[name])
@@ -205,39 +168,16 @@ def load_tables(
                 _fill(db, table, rows(tables[name]), tables[name])
         _fill(db, "reports", zip_reports, zip_name)
         db.executescript(_NUMBER_STUDIES)
-        db.commit()
-        count = db.execute("SELECT count(*) FROM studies").fetchone()[0]
-    finally:
-        db.close()
-    os.replace(unfinished, file)
-    return count
-
-
-def _open_tables(file: Path) -> sqlite3.Connection:
-    """`file` for reading; nobody writes it any more, so no locks are needed (network disks often lack them)."""
-    return sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
-
-
-def count_studies(file: Path) -> int:
-    """Number of studies in the SQLite file."""
-    db = _open_tables(file)
-    try:
-        return db.execute("SELECT count(*) FROM studies").fetchone()[0]
-    finally:
-        db.close()
 
 
 def read_studies(file: Path, first: int, last: int) -> list[StudyRows]:
     """The studies numbered `first` to `last` - 1, in order, with all that the tables hold about them."""
-    db = _open_tables(file)
+    with read_tables(file) as db:
 
-    def select(columns: str, table: str) -> Iterator[tuple]:
-        rows = (
-            f"SELECT number, {columns} FROM studies JOIN {table} AS t USING (study) WHERE number >= ? AND number < ?"
-        )
-        return db.execute(rows, (first, last))
+        def select(columns: str, table: str) -> Iterator[tuple]:
+            joined = f"SELECT number, {columns} FROM studies JOIN {table} AS t USING (study)"
+            return db.execute(f"{joined} WHERE number >= ? AND number < ?", (first, last))
 
-    try:
         numbered = db.execute("SELECT * FROM studies WHERE number >= ? AND number < ?", (first, last))
         found = {number: StudyRows(study, subject) for number, study, subject in numbered}
         for number, dicom, subject, split in select("dicom, t.subject, split", "splits"):
@@ -252,6 +192,4 @@ def read_studies(file: Path, first: int, last: int) -> list[StudyRows]:
             found[number].sections = dict(zip(SECTIONS, texts, strict=True))
         for number, report in select("report", "reports"):
             found[number].in_zip, found[number].report = True, report
-    finally:
-        db.close()
     return [found[number] for number in sorted(found)]

@@ -223,13 +223,30 @@ def assemble(work: Path, out: Path) -> dict[str, int]:
             counts[split] += len(rows)
     for file in files.values():
         file.close()
-    _move_in(whole, out, [split for split in SPLITS if split in files])
+    splits = [split for split in SPLITS if split in files]
+    (whole / "dataset_dict.json").write_text(json.dumps({"splits": splits}))
+    _move_in(whole, out, splits)
     return {split: count for split, count in counts.items() if count}
 
 
-def _move_in(whole: Path, out: Path, splits: list[str]) -> None:
-    """Move the finished splits into OUT. A kill in between leaves `.work` with all parts, for the next call."""
-    for split in splits:
-        shutil.rmtree(out / split, ignore_errors=True)
-        os.replace(whole / split, out / split)
-    write_whole(out / "dataset_dict.json", lambda path: path.write_text(json.dumps({"splits": splits})))
+def _move_in(whole: Path, out: Path, folders: list[str]) -> None:
+    """Move folders of a finished set into OUT, then what makes it one. A kill leaves `.work` for the next call."""
+    for name in folders:
+        shutil.rmtree(out / name, ignore_errors=True)
+        os.replace(whole / name, out / name)
+    os.replace(whole / "dataset_dict.json", out / "dataset_dict.json")
+
+
+@contextmanager
+def open_whole(out: Path) -> Iterator[Path]:
+    """A folder below OUT/.work to fill with a small data set in one go: its `images`, then what `save_studies` writes.
+
+    Where the block ends well its content becomes OUT's. An error leaves nothing behind; a kill leaves a folder that
+    the next call begins anew. Raises as `open_work` does.
+    """
+    with open_work(out, {}) as work:
+        whole = work / "whole"
+        shutil.rmtree(whole, ignore_errors=True)
+        (whole / "images").mkdir(parents=True)
+        yield whole
+        _move_in(whole, out, sorted(path.name for path in whole.iterdir() if path.is_dir()))

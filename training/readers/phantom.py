@@ -17,9 +17,10 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from .parts import open_whole
 from .phantom_drawing import Film, draw_study
 from .phantom_grammar import BLANK, UNITS, Finding, all_findings, sort_findings, write_report
-from .studies import refuse_used_folder, remove_unfinished, save_studies
+from .studies import save_studies
 
 NORMAL_SHARE = 0.35
 MOST_FINDINGS = 4
@@ -37,15 +38,10 @@ def write_phantoms(out: Path, studies: int, seed: int, processes: int | None = N
     """
     out = Path(out).absolute()
     _check_arguments(studies, seed, processes)
-    refuse_used_folder(out)
     splits = name_splits(studies)
-    try:
-        (out / "images").mkdir(parents=True, exist_ok=True)
-        records = _draw_all(out, splits, seed, processes or os.cpu_count() or 1)
-        return save_studies(records, out)
-    except BaseException:  # also Ctrl-C: half a data set must not look like one
-        remove_unfinished(out)
-        raise
+    with open_whole(out) as whole:
+        records = _draw_all(whole / "images", out / "images", splits, seed, processes or os.cpu_count() or 1)
+        return save_studies(records, whole)
 
 
 def name_splits(studies: int) -> list[str]:
@@ -111,21 +107,21 @@ def _choose_finding(kind: str, side: str, rng: np.random.Generator) -> Finding:
     return choices[int(rng.integers(len(choices)))]
 
 
-def draw_record(out: Path, seed: int, study: tuple[int, str]) -> dict:
-    """Draw one study (index, split), save its films and return its study record."""
+def draw_record(folder: Path, home: Path, seed: int, study: tuple[int, str]) -> dict:
+    """Draw one study (index, split) and return its record. Films are saved in `folder`, recorded as in `home`."""
     index, split = study
     rng = study_random(seed, index)
     findings = choose_findings(rng)
     report = write_report(findings, rng)
     films = draw_study(findings, rng)
     name = f"{ID_PREFIX}{seed}-{index:06d}"
-    paths = [out / "images" / f"{name}_{view}.png" for view in _VIEWS]
-    for path, film in zip(paths, films, strict=True):
-        Image.fromarray(film.pixels).save(path, compress_type=_HUFFMAN_ONLY)
+    files = [f"{name}_{view}.png" for view in _VIEWS]
+    for file, film in zip(files, films, strict=True):
+        Image.fromarray(film.pixels).save(folder / file, compress_type=_HUFFMAN_ONLY)
     return {
         "study_id": name,
         "split": split,
-        "images": [str(path) for path in paths],
+        "images": [str(home / file) for file in files],
         "views": list(_VIEWS),
         "findings": report,
         "labels": label_rows(findings, films),
@@ -151,12 +147,12 @@ def _check_arguments(studies: int, seed: int, processes: int | None) -> None:
         raise ValueError(f"`processes` must be at least 1, or None for one a core. Got {processes}.")
 
 
-def _draw_all(out: Path, splits: Sequence[str], seed: int, processes: int) -> list[dict]:
+def _draw_all(folder: Path, home: Path, splits: Sequence[str], seed: int, processes: int) -> list[dict]:
     """All study records in the order of their index, with a progress bar on stderr."""
     columns = (TextColumn("drawing phantoms"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         with _mapper(min(processes, len(splits))) as run:
-            drawn = run(partial(draw_record, out, seed), list(enumerate(splits)))
+            drawn = run(partial(draw_record, folder, home, seed), list(enumerate(splits)))
             return list(progress.track(drawn, total=len(splits)))
 
 

@@ -9,6 +9,8 @@ pixel is invented.
 from __future__ import annotations
 
 import os
+import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -67,10 +69,10 @@ def usable_studies(
     seen: set[str] = set()
     for study in found:
         if isinstance(study, BrokenStudy):
-            count_or_raise(study, tally, skip_broken)
+            count_or_raise(study, tally.skipped, skip_broken)
             continue
-        if broken := _find_fault(study, seen):
-            count_or_raise(broken, tally, skip_broken)
+        if broken := find_fault(study, seen):
+            count_or_raise(broken, tally.skipped, skip_broken)
             continue
         study.record = choose_target(study.record, target)
         if study.record["findings"]:
@@ -79,7 +81,8 @@ def usable_studies(
             tally.skip(f"no {target.replace('+', ' and no ')}")
 
 
-def _find_fault(study: SourceStudy, seen: set[str]) -> BrokenStudy | None:
+def find_fault(study: SourceStudy, seen: set[str]) -> BrokenStudy | None:
+    """What is wrong with a study before its files are looked at; `seen` collects the ids so far."""
     name = study.record["study_id"]
     if name in seen:
         return BrokenStudy("duplicate id", f"{study.where}: the id {name!r} occurred before.")
@@ -89,11 +92,11 @@ def _find_fault(study: SourceStudy, seen: set[str]) -> BrokenStudy | None:
     return None
 
 
-def count_or_raise(broken: BrokenStudy, tally: Tally, skip_broken: bool) -> None:
+def count_or_raise(broken: BrokenStudy, counts: Counter[str], skip_broken: bool) -> None:
     """Count a broken study where the user asked for that, else end the reading with its line and the way out."""
     if not skip_broken:
         raise ValueError(f"{broken} Correct it, or leave broken studies out with --skip-broken.") from broken
-    tally.skip(broken.reason)
+    counts[broken.reason] += 1
 
 
 def restored_size(size: tuple[int, int], film: tuple[int, int]) -> tuple[int, int]:
@@ -110,12 +113,21 @@ def restored_size(size: tuple[int, int], film: tuple[int, int]) -> tuple[int, in
     return size if all(abs(a - b) <= 1 for a, b in zip(restored, size, strict=True)) else restored
 
 
-def open_film(path: Path, where: str) -> Image.Image:
-    """Decode an image file whole. Raises BrokenStudy for one that is missing, no image, cut short or tiny."""
-    if path.is_dir():
+def check_file(path: str | Path, where: str) -> None:
+    """Raise BrokenStudy where an image file is missing, a folder or empty; it is not opened."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # the latter: no name that a file can have
+        raise BrokenStudy("missing image", f"{where} names an image that does not exist: {path}.") from None
+    if stat.S_ISDIR(found.st_mode):
         raise BrokenStudy("unreadable image", f"{where} names a folder, not an image: {path}.")
-    if not path.is_file():
-        raise BrokenStudy("missing image", f"{where} names an image that does not exist: {path}.")
+    if not found.st_size:
+        raise BrokenStudy("empty image", f"{where} names an image that is an empty file: {path}.")
+
+
+def open_film(path: Path, where: str) -> Image.Image:
+    """Decode an image file whole. Raises BrokenStudy for one that is missing, empty, no image, cut short or tiny."""
+    check_file(path, where)
     try:
         with Image.open(path) as image:
             image.load()
@@ -143,7 +155,7 @@ def _write_film(image: Image.Image, size: tuple[int, int], target: Path) -> Path
     return target
 
 
-def _finish(number: int, study: SourceStudy, folder: Path) -> tuple[dict[str, Any], int] | BrokenStudy:
+def _finish(number: int, study: SourceStudy, folder: Path, home: Path) -> tuple[dict[str, Any], int] | BrokenStudy:
     """Open a study's images and restore squashed ones: its record and how many were restored, or what is wrong."""
     images, restored = [], 0
     try:
@@ -152,7 +164,7 @@ def _finish(number: int, study: SourceStudy, folder: Path) -> tuple[dict[str, An
             film = study.sizes[position] if study.sizes else None
             size = restored_size(image.size, film) if film else image.size
             if size != image.size:
-                path = _write_film(image, size, folder / f"{number:06d}-{position}")
+                path = home / _write_film(image, size, folder / f"{number:06d}-{position}").name
                 restored += 1
             images.append(str(path))
     except BrokenStudy as broken:
@@ -161,10 +173,11 @@ def _finish(number: int, study: SourceStudy, folder: Path) -> tuple[dict[str, An
 
 
 def finish_studies(
-    studies: list[SourceStudy], folder: Path, tally: Tally, skip_broken: bool
+    studies: list[SourceStudy], folder: Path, home: Path, tally: Tally, skip_broken: bool
 ) -> tuple[list[dict[str, Any]], int]:
     """Open and restore all images under a progress bar: the records kept and the number of restored files.
 
+    Restored files are written into `folder`, and recorded as they will stand in `home`.
     Threads, not processes: PIL decodes, scales and encodes outside the interpreter lock.
     """
     records, restored = [], 0
@@ -173,10 +186,10 @@ def finish_studies(
         ThreadPoolExecutor(os.cpu_count() or 1) as pool,
         Progress(*columns, console=Console(stderr=True), transient=True) as progress,
     ):
-        results = pool.map(lambda number, study: _finish(number, study, folder), count(1), studies)
+        results = pool.map(lambda number, study: _finish(number, study, folder, home), count(1), studies)
         for result in progress.track(results, total=len(studies)):
             if isinstance(result, BrokenStudy):
-                count_or_raise(result, tally, skip_broken)
+                count_or_raise(result, tally.skipped, skip_broken)
                 continue
             records.append(result[0])
             restored += result[1]

@@ -9,7 +9,6 @@ as absolute paths, not pixels: `datasets` would copy the pixels of an Image colu
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -80,7 +79,7 @@ class Tally:
 def refuse_used_folder(out: Path) -> None:
     """Raise unless `out` is new or an empty folder: a prepared data set is never written over.
 
-    Readers call this before they draw or restore images, `save_studies` once more (there `out/images` may stand).
+    `save_studies` and `open_work` call this; the former lets `out/images` stand, which the reader has just filled.
     """
     if out.is_file():
         raise NotADirectoryError(f"OUT must be a folder to create. Got the file {out}; choose another name.")
@@ -141,14 +140,6 @@ class QuietBars:
     def __exit__(self, *_: object) -> None:
         if self.were_on:
             datasets.enable_progress_bars()
-
-
-def remove_unfinished(out: Path) -> None:
-    """Remove the images a reader had begun to write when it failed: the next try must not meet a used folder."""
-    if out.is_dir() and not (out / "dataset_dict.json").exists():
-        shutil.rmtree(out / "images", ignore_errors=True)
-        if not any(out.iterdir()):
-            out.rmdir()
 
 
 def load_splits(path: Path) -> DatasetDict:
