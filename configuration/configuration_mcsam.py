@@ -4,15 +4,15 @@ The paper's text with its sizes is not available to us: each number below carrie
 "S5" is the released code of R2GenCMN, the nearest ancestor, whose settings this line of work shares.
 """
 
-from typing import Any, TypeAlias
+from typing import Any, ClassVar
 
-from transformers import AutoConfig, PretrainedConfig, ResNetConfig
+from transformers import AutoConfig
 from transformers.models.marian.configuration_marian import MarianConfig
 
-SubConfig: TypeAlias = PretrainedConfig | dict[str, Any] | None
+from .configuration_report import ReportConfig, SubConfig, make_visual_config
 
 
-class MCSAMConfig(PretrainedConfig):
+class MCSAMConfig(ReportConfig):
     r"""
     Sizes, weights and parts of MCSAM. The defaults are the full model on 224-px films.
 
@@ -43,6 +43,16 @@ class MCSAMConfig(PretrainedConfig):
     model_type = "mcsam"
     sub_configs = {"encoder": AutoConfig, "decoder": MarianConfig}
     keys_to_ignore_at_inference = ["past_key_values", "generation_loss", "alignment_loss"]
+    decoder_sizes: ClassVar[dict[str, Any]] = {
+        "d_model": 512,  # S5
+        "decoder_layers": 3,  # S5
+        "decoder_ffn_dim": 512,  # S5
+        "decoder_attention_heads": 8,  # S5
+        "dropout": 0.1,  # S5
+        "attention_dropout": 0.1,  # S5
+        "activation_function": "relu",  # S5
+        "max_position_embeddings": 256,  # 100 words of MIMIC-CXR and the prompts, with room
+    }
 
     def __init__(
         self,
@@ -61,18 +71,11 @@ class MCSAMConfig(PretrainedConfig):
         alignment_weight: float = 1.0,  # the printed sum L_gen + L_align has no weights
         initial_temperature: float = 0.07,  # MedCLIP, whose image encoder the paper starts from
         num_prompts: int = 10,  # our reading: size of a short prompt
-        pad_token_id: int = 0,
-        bos_token_id: int = 1,
-        eos_token_id: int = 2,
-        decoder_start_token_id: int = 1,
         initializer_range: float | None = None,  # D^-0.5: what S5's Xavier comes to; 0.02 starves narrow models
         tie_word_embeddings: bool = True,
         **kwargs: Any,
     ) -> None:
-        self.encoder = _visual_config(encoder)
-        self.vocab_size = vocab_size
-        self.max_views = max_views
-        self.encoder_layers = encoder_layers
+        self.encoder = make_visual_config(encoder)
         self.visual_dropout = visual_dropout
         self.memory_size = memory_size
         self.memory_dim = memory_dim
@@ -83,88 +86,32 @@ class MCSAMConfig(PretrainedConfig):
         self.alignment_weight = alignment_weight
         self.initial_temperature = initial_temperature
         self.num_prompts = num_prompts
-        special = {"pad_token_id": pad_token_id, "bos_token_id": bos_token_id, "eos_token_id": eos_token_id}
-        special["decoder_start_token_id"] = decoder_start_token_id
-        self.decoder = _decoder_config(decoder, vocab_size, special)
-        self.initializer_range = self.decoder.d_model**-0.5 if initializer_range is None else initializer_range
-        self.decoder.init_std = self.initializer_range
-        kwargs.pop("is_encoder_decoder", None)
-        super().__init__(is_encoder_decoder=True, tie_word_embeddings=tie_word_embeddings, **special, **kwargs)
-        # On transformers 5.x the base class keeps no special ids of an encoder-decoder but those set by hand.
-        for name, value in special.items():
-            setattr(self, name, value)
+        super().__init__(
+            decoder=decoder,
+            vocab_size=vocab_size,
+            max_views=max_views,
+            encoder_layers=encoder_layers,
+            initializer_range=initializer_range,
+            tie_word_embeddings=tie_word_embeddings,
+            **kwargs,
+        )
         self._check_sizes()
 
     @property
-    def d_model(self) -> int:
-        """Width D of visual tokens, words, prompts and the siamese BERT."""
-        return self.decoder.d_model
-
-    # The generation code of Transformers reads these three from the outer configuration.
-    @property
-    def hidden_size(self) -> int:
-        return self.decoder.d_model
-
-    @property
-    def num_attention_heads(self) -> int:
-        return self.decoder.decoder_attention_heads
-
-    @property
-    def num_hidden_layers(self) -> int:
-        return self.decoder.decoder_layers
+    def max_words(self) -> int:
+        """Longest report that the decoder has positions for, beside its prompts."""
+        return self.decoder.max_position_embeddings - self.num_prompts
 
     def _check_sizes(self) -> None:
-        least = dict.fromkeys(("max_views", "memory_dim", "memory_heads"), 1)
-        least |= dict.fromkeys(("encoder_layers", "memory_size", "sam_layers", "num_prompts"), 0)
-        for name, smallest in least.items():
-            if getattr(self, name) < smallest:
-                raise ValueError(f"`{name}` must be at least {smallest}. Got {getattr(self, name)}.")
+        self.check_at_least(1, "max_views", "memory_dim", "memory_heads")
+        self.check_at_least(0, "encoder_layers", "memory_size", "sam_layers", "num_prompts")
         if self.memory_size and not 0 < self.memory_top_k <= self.memory_size:
             raise ValueError(
                 f"`memory_top_k` must be 1 to `memory_size` ({self.memory_size}). Got {self.memory_top_k}."
             )
-        for name, heads in (("memory_heads", self.memory_heads), ("decoder heads", self.num_attention_heads)):
-            if self.d_model % heads:
-                raise ValueError(f"`d_model` ({self.d_model}) must be a multiple of `{name}`. Got {heads}.")
-        if self.d_model % 4:
-            raise ValueError(f"`d_model` must be a multiple of 4 (2-D sine positions). Got {self.d_model}.")
-        if self.num_prompts >= self.decoder.max_position_embeddings:
+        self.check_width(memory_heads=self.memory_heads)
+        if self.max_words < 1:
             raise ValueError(
                 f"`num_prompts` must leave room for words in the decoder's {self.decoder.max_position_embeddings} "
                 f"positions. Got {self.num_prompts}."
             )
-
-
-def _visual_config(encoder: SubConfig) -> PretrainedConfig:
-    """The backbone's configuration; `for_model` turns a plain dict into the class of its `model_type`."""
-    if encoder is None:
-        return ResNetConfig()
-    if isinstance(encoder, PretrainedConfig):
-        return encoder
-    if "model_type" not in encoder:
-        raise ValueError(f"`encoder` as a dict needs its `model_type`, e.g. 'resnet'. Got keys {sorted(encoder)}.")
-    values = dict(encoder)
-    return AutoConfig.for_model(values.pop("model_type"), **values)
-
-
-def _decoder_config(decoder: SubConfig, vocab_size: int, special: dict[str, int]) -> MarianConfig:
-    """A Marian configuration for its decoder alone: the words are the outer model's."""
-    values = decoder.to_dict() if isinstance(decoder, PretrainedConfig) else dict(decoder or {})
-    sizes = {
-        "d_model": 512,  # S5
-        "decoder_layers": 3,  # S5
-        "decoder_ffn_dim": 512,  # S5
-        "decoder_attention_heads": 8,  # S5
-        "dropout": 0.1,  # S5
-        "attention_dropout": 0.1,  # S5
-        "activation_function": "relu",  # S5
-        "max_position_embeddings": 256,  # 100 words of MIMIC-CXR and the prompts, with room
-    }
-    values = sizes | values | special
-    # Marian maps `num_hidden_layers` to its encoder; unequal counts break the caches of the decoder.
-    values |= {"encoder_layers": values["decoder_layers"], "encoder_ffn_dim": values["decoder_ffn_dim"]}
-    values |= {"encoder_attention_heads": values["decoder_attention_heads"], "scale_embedding": False}
-    values |= {"vocab_size": vocab_size, "decoder_vocab_size": vocab_size, "forced_eos_token_id": None}
-    for name in ("model_type", "is_encoder_decoder", "transformers_version"):
-        values.pop(name, None)
-    return MarianConfig(**values)

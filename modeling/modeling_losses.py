@@ -1,7 +1,7 @@
-"""Losses as pure functions: word cross-entropy (teacher forcing) and symmetric InfoNCE.
+"""Losses as pure functions: word cross-entropy (teacher forcing), symmetric InfoNCE and the hardest-negative triplet.
 
 Shapes: B studies of this process, G studies of all processes, T words, D width.
-The contrastive loss gathers its batch across ranks: with one process G = B.
+The contrastive losses gather their batch across ranks: with one process G = B.
 """
 
 import torch
@@ -16,6 +16,12 @@ IGNORED = -100  # label of a padded position, as everywhere in Transformers
 def word_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean negative log-likelihood of the words: (B, T, vocabulary), (B, T) -> (). Padding (-100) is left out."""
     return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
+
+
+def report_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Sum over a report's words, mean over reports (UAR, Eq. 5): (B, T, vocabulary), (B, T) -> ()."""
+    words = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+    return words / len(labels)
 
 
 def text_fingerprints(labels: Tensor) -> Tensor:
@@ -48,3 +54,20 @@ def info_nce(visual: Tensor, text: Tensor, scale: Tensor, fingerprints: Tensor) 
     scores = scores.masked_fill(others, torch.finfo(scores.dtype).min)
     target = torch.arange(len(scores), device=scores.device)
     return (F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target)) / 2
+
+
+def triplet_loss(visual: Tensor, text: Tensor, margin: float, fingerprints: Tensor) -> Tensor:
+    """L_Global, a hinge against the hardest negative in both directions (UAR, Eq. 10): (B, D), (B, D), (B,) -> ().
+
+    <.,.> of the equation is the cosine. Row i of `visual` matches row i of `text`. A batch without negatives gives 0.
+    """
+    visual, text = (gather_rows(F.normalize(rows.float(), dim=-1)) for rows in (visual, text))
+    fingerprints = gather_rows(fingerprints)
+    cosines = visual @ text.T  # (G, G)
+    # "Hard negatives": the most similar in the batch that does not match (VSE++). Two studies with the very same
+    # report are no negatives of each other, of which the paper says nothing; nor is a pair of itself.
+    same_text = fingerprints[:, None] == fingerprints[None, :]
+    negatives = cosines.masked_fill(same_text, -torch.inf)
+    positive = cosines.diagonal()
+    hardest_text, hardest_film = negatives.amax(dim=1), negatives.amax(dim=0)  # (G,): -inf without any
+    return (F.relu(margin - positive + hardest_text) + F.relu(margin - positive + hardest_film)).mean()

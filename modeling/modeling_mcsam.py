@@ -12,57 +12,28 @@ Shapes: B studies, V views, N visual tokens of all views, T words, P prompt toke
 """
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import BertConfig, GenerationMixin, PreTrainedModel
+from transformers import BertConfig, PreTrainedModel
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
-from transformers.modeling_outputs import ModelOutput
 from transformers.models.bert.modeling_bert import BertEncoder
 from transformers.models.marian.modeling_marian import MarianDecoder
 
 from ..configuration.configuration_mcsam import MCSAMConfig
 from .modeling_losses import info_nce, text_fingerprints, word_cross_entropy
-from .modeling_report import VisualEncoder, VisualTokens, additive_mask, shift_right
+from .modeling_report import (
+    ReportEncoderOutput,
+    ReportGenerationMixin,
+    VisualEncoder,
+    VisualTokens,
+    additive_mask,
+    check_views,
+)
 
 MAX_LOGIT_SCALE = math.log(100)  # MedCLIP's clamp of the learned 1 / temperature
-
-
-@dataclass
-class MCSAMEncoderOutput(ModelOutput):
-    """What the decoder reads and what SAM aligns.
-
-    Args:
-        last_hidden_state: F = Enc(V') + e^v, (B, N, D).
-        visual_mask: 1 where a visual token belongs to a film, (B, N).
-        visual_semantics: z^v, unit vectors, (B, D); None without SAM.
-    """
-
-    last_hidden_state: Tensor | None = None
-    visual_mask: Tensor | None = None
-    visual_semantics: Tensor | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[Tensor, ...] | None = None
-
-
-@dataclass
-class MCSAMOutput(ModelOutput):
-    """Logits (B, T, vocabulary) and, with labels, `loss` = L_gen + weight * L_align and both parts."""
-
-    loss: Tensor | None = None
-    generation_loss: Tensor | None = None
-    alignment_loss: Tensor | None = None
-    logits: Tensor | None = None
-    past_key_values: Any = None
-    decoder_hidden_states: tuple[Tensor, ...] | None = None
-    decoder_attentions: tuple[Tensor, ...] | None = None
-    cross_attentions: tuple[Tensor, ...] | None = None
-    encoder_last_hidden_state: Tensor | None = None
-    encoder_hidden_states: tuple[Tensor, ...] | None = None
-    encoder_attentions: tuple[Tensor, ...] | None = None
 
 
 class MemoryBank(nn.Module):
@@ -204,13 +175,13 @@ class MCSAMEncoder(MCSAMPreTrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool = True,
-    ) -> MCSAMEncoderOutput:
+    ) -> ReportEncoderOutput:
         """(B, V, C, H, W) and (B, V) -> F, z^v. Every view counts where `view_mask` is missing.
 
         Raises:
             ValueError: `pixel_values` of another rank, more views than `max_views`, a study without a film.
         """
-        view_mask = self._check_views(pixel_values, view_mask)
+        view_mask = check_views(pixel_values, view_mask, self.config.max_views)
         visual, mask = self.visual(pixel_values, view_mask)  # V: (B, N, D), (B, N)
         visual = self.memory(visual)  # V'
         hidden = self.encoder(visual, mask)
@@ -222,20 +193,7 @@ class MCSAMEncoder(MCSAMPreTrainedModel):
                 # e^v is added to all that the decoder attends to: the one place that fits both "to the decoder"
                 # (abstract) and "to the visual encoder" (a secondary source); mcsam.md 8 row 16.
                 hidden = hidden + self.alignment.semantic(pooled)[:, None]
-        return MCSAMEncoderOutput(last_hidden_state=hidden, visual_mask=mask, visual_semantics=semantics)
-
-    def _check_views(self, pixel_values: Tensor, view_mask: Tensor | None) -> Tensor:
-        if pixel_values.dim() != 5:
-            raise ValueError(f"`pixel_values` must be (B, views, C, H, W). Got shape {tuple(pixel_values.shape)}.")
-        if pixel_values.shape[1] > self.config.max_views:
-            raise ValueError(
-                f"`pixel_values` has {pixel_values.shape[1]} views; this model takes at most {self.config.max_views}."
-            )
-        if view_mask is None:
-            return torch.ones(pixel_values.shape[:2], dtype=torch.long, device=pixel_values.device)
-        if not view_mask.any(dim=1).all():
-            raise ValueError("`view_mask` must mark at least one film of every study. Got a study without any.")
-        return view_mask.long()
+        return ReportEncoderOutput(last_hidden_state=hidden, visual_mask=mask, visual_semantics=semantics)
 
 
 class PromptedCache(EncoderDecoderCache):
@@ -260,7 +218,7 @@ class PromptedCache(EncoderDecoderCache):
         return cache
 
 
-class MCSAMForConditionalGeneration(MCSAMPreTrainedModel, GenerationMixin):
+class MCSAMForConditionalGeneration(ReportGenerationMixin, MCSAMPreTrainedModel):
     """MCSAM with its language head; `generate()` writes the report (beam, greedy, sampling)."""
 
     _tied_weights_keys = {"lm_head.weight": "decoder.embed_tokens.weight"}
@@ -278,84 +236,6 @@ class MCSAMForConditionalGeneration(MCSAMPreTrainedModel, GenerationMixin):
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.post_init()
 
-    def get_encoder(self, *args: Any, **kwargs: Any) -> MCSAMEncoder:
-        return self.encoder
-
-    def get_decoder(self, *args: Any, **kwargs: Any) -> MarianDecoder:
-        return self.decoder
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.decoder.embed_tokens
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.decoder.embed_tokens = value
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.lm_head
-
-    def set_output_embeddings(self, value: nn.Linear) -> None:
-        self.lm_head = value
-
-    def forward(
-        self,
-        pixel_values: Tensor | None = None,
-        view_mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        decoder_input_ids: Tensor | None = None,
-        decoder_attention_mask: Tensor | None = None,
-        encoder_outputs: MCSAMEncoderOutput | None = None,
-        past_key_values: EncoderDecoderCache | None = None,
-        use_cache: bool | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool = True,
-    ) -> MCSAMOutput:
-        """Films and words to logits; with `labels` (B, T, padded with -100) to the losses as well.
-
-        Args:
-            pixel_values: (B, V, C, H, W); not needed where `encoder_outputs` are given.
-            view_mask: (B, V), 1 where a film stands.
-            labels: (B, T) words of the report and the end mark.
-            decoder_input_ids: (B, T); made from `labels` where missing.
-
-        Raises:
-            ValueError: neither films nor encoder outputs, neither labels nor decoder input, too many words.
-        """
-        if encoder_outputs is None:
-            if pixel_values is None:
-                raise ValueError("Either `pixel_values` or `encoder_outputs` is needed. Got neither.")
-            encoder_outputs = self.encoder(pixel_values, view_mask)
-        if decoder_input_ids is None:
-            if labels is None:
-                raise ValueError(
-                    "Either `labels` or `decoder_input_ids` is needed. Got neither; to write: generate()."
-                )
-            decoder_input_ids = shift_right(labels, self.config.decoder_start_token_id, self.config.pad_token_id)
-        words = self.embed_words(decoder_input_ids)  # T': (B, T, D)
-        decoded = self._decode(
-            words,
-            encoder_outputs,
-            decoder_attention_mask,
-            past_key_values,
-            use_cache=labels is None if use_cache is None else use_cache,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-        )
-        logits = self.lm_head(decoded.last_hidden_state)
-        losses: dict[str, Any] = {}
-        if labels is not None:
-            losses = self._losses(logits, labels, decoder_input_ids, words, encoder_outputs)
-        output = MCSAMOutput(
-            **losses,
-            logits=logits,
-            past_key_values=decoded.past_key_values,
-            decoder_hidden_states=decoded.hidden_states,
-            decoder_attentions=decoded.attentions,
-            cross_attentions=decoded.cross_attentions,
-            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
-        )
-        return output if return_dict else output.to_tuple()
-
     def embed_words(self, ids: Tensor) -> Tensor:
         """Words, consolidated with the memory they retrieve: (B, T) -> (B, T, D). Token-wise, hence causal."""
         return self.encoder.memory(self.decoder.embed_tokens(ids))
@@ -363,7 +243,7 @@ class MCSAMForConditionalGeneration(MCSAMPreTrainedModel, GenerationMixin):
     def _decode(
         self,
         words: Tensor,
-        encoder_outputs: MCSAMEncoderOutput,
+        encoder_outputs: ReportEncoderOutput,
         word_mask: Tensor | None,
         cache: EncoderDecoderCache | None,
         use_cache: bool,
@@ -375,9 +255,7 @@ class MCSAMForConditionalGeneration(MCSAMPreTrainedModel, GenerationMixin):
             cache = self._prompted(cache)
         first = cache is None or not cache.holds_prompts()
         past = 0 if cache is None else cache.get_seq_length()
-        limit = self.config.decoder.max_position_embeddings - P
-        if isinstance(past, int) and past + T > limit:
-            raise ValueError(f"This model holds at most {limit} words. Got {past + T}; lower `max_length`.")
+        self._check_length(past, T)
         if first and self.prompts is not None:
             # Our reading (mcsam.md section 4) gives P no position. The stock decoder numbers all that it is handed:
             # prompts 0..P-1, words from P on. The prompts learn their constant offset away; sine positions of words
@@ -400,7 +278,7 @@ class MCSAMForConditionalGeneration(MCSAMPreTrainedModel, GenerationMixin):
         return decoded
 
     def _losses(
-        self, logits: Tensor, labels: Tensor, ids: Tensor, words: Tensor, encoder_outputs: MCSAMEncoderOutput
+        self, logits: Tensor, labels: Tensor, ids: Tensor, words: Tensor, encoder_outputs: ReportEncoderOutput
     ) -> dict[str, Tensor]:
         """L = L_gen + weight * L_align (mcsam.md section 5)."""
         generation = word_cross_entropy(logits, labels)

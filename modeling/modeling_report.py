@@ -3,12 +3,49 @@
 Shapes: B studies, V views, N visual tokens of all views, T words, D model width.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, PretrainedConfig, PreTrainedModel, SiglipVisionConfig
+from transformers import AutoModel, GenerationMixin, PretrainedConfig, PreTrainedModel, SiglipVisionConfig
+from transformers.cache_utils import EncoderDecoderCache
+from transformers.modeling_outputs import ModelOutput
 from transformers.models.siglip.modeling_siglip import SiglipEncoder
+
+
+@dataclass
+class ReportEncoderOutput(ModelOutput):
+    """What the decoder reads and what is aligned with the report.
+
+    Args:
+        last_hidden_state: visual tokens as the decoder attends to them, (B, N, D).
+        visual_mask: 1 where a visual token belongs to a film, (B, N).
+        visual_semantics: the study's films in the space shared with reports, (B, D); None without alignment.
+    """
+
+    last_hidden_state: Tensor | None = None
+    visual_mask: Tensor | None = None
+    visual_semantics: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class ReportOutput(ModelOutput):
+    """Logits (B, T, vocabulary) and, with labels, `loss` and the parts it is the weighted sum of."""
+
+    loss: Tensor | None = None
+    generation_loss: Tensor | None = None
+    alignment_loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: Any = None
+    decoder_hidden_states: tuple[Tensor, ...] | None = None
+    decoder_attentions: tuple[Tensor, ...] | None = None
+    cross_attentions: tuple[Tensor, ...] | None = None
+    encoder_last_hidden_state: Tensor | None = None
+    encoder_hidden_states: tuple[Tensor, ...] | None = None
+    encoder_attentions: tuple[Tensor, ...] | None = None
 
 
 def shift_right(labels: Tensor, start_token_id: int, pad_token_id: int) -> Tensor:
@@ -53,6 +90,22 @@ def feature_width(backbone: PreTrainedModel) -> int:
     if width is None:
         raise ValueError(f"`encoder` must state `hidden_size` or `hidden_sizes`. Got a {config.model_type} without.")
     return width
+
+
+def check_views(pixel_values: Tensor, view_mask: Tensor | None, max_views: int) -> Tensor:
+    """The view mask (B, V) of films (B, V, C, H, W), ones where it is missing.
+
+    Raises ValueError for another rank, more than `max_views` views, or a study without a film.
+    """
+    if pixel_values.dim() != 5:
+        raise ValueError(f"`pixel_values` must be (B, views, C, H, W). Got shape {tuple(pixel_values.shape)}.")
+    if pixel_values.shape[1] > max_views:
+        raise ValueError(f"`pixel_values` has {pixel_values.shape[1]} views; this model takes at most {max_views}.")
+    if view_mask is None:
+        return torch.ones(pixel_values.shape[:2], dtype=torch.long, device=pixel_values.device)
+    if not view_mask.any(dim=1).all():
+        raise ValueError("`view_mask` must mark at least one film of every study. Got a study without any.")
+    return view_mask.long()
 
 
 class VisualTokens(nn.Module):
@@ -120,3 +173,102 @@ class VisualEncoder(nn.Module):
     def forward(self, tokens: Tensor, mask: Tensor, **kwargs: Any) -> Tensor:
         bias = additive_mask(mask, tokens.dtype)
         return self.norm(self.encoder(inputs_embeds=tokens, attention_mask=bias, **kwargs).last_hidden_state)
+
+
+class ReportGenerationMixin(GenerationMixin):
+    """The outer part of a report generator: encoder once a study, words, stock decoder, head, losses; `generate()`.
+
+    A model has `encoder`, `decoder`, `lm_head` and says how it embeds words (`embed_words`), how its decoder attends
+    (`_decode`) and what it learns from (`_losses`).
+    """
+
+    output_class = ReportOutput
+
+    def get_encoder(self, *args: Any, **kwargs: Any) -> nn.Module:
+        return self.encoder
+
+    def get_decoder(self, *args: Any, **kwargs: Any) -> nn.Module:
+        return self.decoder
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.decoder.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.decoder.embed_tokens = value
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head
+
+    def set_output_embeddings(self, value: nn.Linear) -> None:
+        self.lm_head = value
+
+    def forward(
+        self,
+        pixel_values: Tensor | None = None,
+        view_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        encoder_outputs: ReportEncoderOutput | None = None,
+        past_key_values: EncoderDecoderCache | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool = True,
+        **encoder_inputs: Any,
+    ) -> ReportOutput:
+        """Films and words to logits; with `labels` (B, T, padded with -100) to the losses as well.
+
+        Args:
+            pixel_values: (B, V, C, H, W); not needed where `encoder_outputs` are given.
+            view_mask: (B, V), 1 where a film stands.
+            labels: (B, T) words of the report and the end mark.
+            decoder_input_ids: (B, T); made from `labels` where missing.
+            encoder_inputs: what else the model's encoder takes.
+
+        Raises:
+            ValueError: neither films nor encoder outputs, neither labels nor decoder input, too many words.
+        """
+        if encoder_outputs is None:
+            if pixel_values is None and not encoder_inputs:
+                raise ValueError("Either `pixel_values` or `encoder_outputs` is needed. Got neither.")
+            encoder_outputs = self.encoder(pixel_values, view_mask, **encoder_inputs)
+        if decoder_input_ids is None:
+            decoder_input_ids = self._shift_labels(labels)
+        words = self.embed_words(decoder_input_ids)  # (B, T, D)
+        decoded = self._decode(
+            words,
+            encoder_outputs,
+            decoder_attention_mask,
+            past_key_values,
+            use_cache=labels is None if use_cache is None else use_cache,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+        )
+        logits = self.lm_head(decoded.last_hidden_state)
+        losses: dict[str, Any] = {}
+        if labels is not None:
+            losses = self._losses(logits, labels, decoder_input_ids, words, encoder_outputs)
+        output = self.output_class(
+            **losses,
+            logits=logits,
+            past_key_values=decoded.past_key_values,
+            decoder_hidden_states=decoded.hidden_states,
+            decoder_attentions=decoded.attentions,
+            cross_attentions=decoded.cross_attentions,
+            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
+        )
+        return output if return_dict else output.to_tuple()
+
+    def _shift_labels(self, labels: Tensor | None) -> Tensor:
+        """What the decoder reads while it learns these labels, (B, T) -> (B, T)."""
+        if labels is None:
+            raise ValueError("Either `labels` or `decoder_input_ids` is needed. Got neither; to write: generate().")
+        return shift_right(labels, self.config.decoder_start_token_id, self.config.pad_token_id)
+
+    def _check_length(self, past: Any, new: int) -> None:
+        """Raise for too many words; a static cache, whose `past` is a live tensor, was made to length."""
+        if isinstance(past, int) and past + new > self.config.max_words:
+            raise ValueError(
+                f"This model holds at most {self.config.max_words} words. Got {past + new}; lower `max_length`."
+            )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from radscribe.training import ablate as module
-from radscribe.training.ablate import ARMS, ablate
+from radscribe.training.ablate import MCSAM_ARMS, UAR_PAPER, ablate, list_arms
 from radscribe.training.readers.phantom_grammar import write_report
 from radscribe.training.readers.studies import save_studies
 from radscribe.training.recipe import CONFIGS, load_recipe
@@ -53,37 +53,42 @@ def run(monkeypatch, tmp_path, study):
     return start
 
 
-def test_every_model_has_arms():
-    assert set(ARMS) == set(CONFIGS)
+ARMS = [(name, arm) for name in ("mcsam_phantom", "uar_phantom") for arm in list_arms(load_recipe(name))]
+WHOLE = ("full", "UAR")
 
 
-@pytest.mark.parametrize("arm", ARMS["mcsam"])
-def test_an_arm_is_a_recipe(arm):
-    change = ARMS["mcsam"][arm]
-    load_recipe("mcsam_phantom", [change] if change else [])
+@pytest.mark.parametrize(("name", "arm"), ARMS)
+def test_an_arm_is_a_recipe_that_differs_from_the_whole(name, arm):
+    plain = load_recipe(name)
+    assert (load_recipe(name, list_arms(plain)[arm]) != plain) == (arm not in WHOLE)
 
 
-@pytest.mark.parametrize("arm", set(ARMS["mcsam"]) - {"full"})
-def test_an_arm_changes_the_recipe(arm):
-    assert load_recipe("mcsam_phantom", [ARMS["mcsam"][arm]]) != load_recipe("mcsam_phantom")
-
-
-@pytest.mark.parametrize("arm", set(ARMS["mcsam"]) - {"full"})
-def test_an_arm_builds_a_model_of_its_own(arm):
+@pytest.mark.parametrize(("name", "arm"), ARMS)
+def test_an_arm_builds_a_model_of_its_own(name, arm):
     """A size that the configuration refuses would show only after the other arms have been trained."""
-    recipe = load_recipe("mcsam_phantom", [ARMS["mcsam"][arm]])
+    recipe = load_recipe(name, list_arms(load_recipe(name))[arm])
     encoder = recipe.encoder if isinstance(recipe.encoder, dict) else None
-    CONFIGS["mcsam"](encoder=encoder, **recipe.config)
+    CONFIGS[recipe.model](encoder=encoder, **recipe.config)
+
+
+def test_every_row_of_uar_has_its_figures_of_the_paper():
+    assert set(list_arms(load_recipe("uar_phantom"))) == set(UAR_PAPER)
+
+
+def test_uars_arms_of_one_stage_train_as_long_as_both_stages():
+    recipe = load_recipe("uar_phantom", ["max_steps=50", "stages=[{max_steps: 7, config: {refine: true}}]"])
+    base = load_recipe("uar_phantom", list_arms(recipe)["Base"])
+    assert (base.max_steps, base.stages) == (57, [])
 
 
 def test_every_arm_is_trained_once(run):
     _, calls = run()
-    assert len(calls) == len(ARMS["mcsam"])
+    assert len(calls) == len(MCSAM_ARMS)
 
 
 def test_every_arm_has_a_folder_of_its_own(run):
     _, calls = run()
-    assert len({settings.output_dir for settings, _ in calls}) == len(ARMS["mcsam"])
+    assert len({settings.output_dir for settings, _ in calls}) == len(MCSAM_ARMS)
 
 
 def test_the_full_model_is_the_recipe_itself(run, tmp_path):
@@ -113,7 +118,7 @@ def test_an_arm_cut_off_while_it_was_scored_is_not_trained_again(run, tmp_path):
     (tmp_path / "runs" / "no_SAM").mkdir(parents=True)
     (tmp_path / "runs" / "no_SAM" / "result.json").write_text('{"minutes": 3.0}')
     result, calls = run()
-    assert len(calls) == len(ARMS["mcsam"]) - 1
+    assert len(calls) == len(MCSAM_ARMS) - 1
     assert next(row["minutes"] for row in result["rows"] if row["arm"] == "no SAM") == 3.0
 
 
@@ -138,7 +143,7 @@ def test_an_arm_that_was_cut_off_is_gone_on_with(run, tmp_path):
 
 
 def test_there_is_one_row_an_arm(run):
-    assert [row["arm"] for row in run()[0]["rows"]] == list(ARMS["mcsam"])
+    assert [row["arm"] for row in run()[0]["rows"]] == list(MCSAM_ARMS)
 
 
 def test_a_row_says_how_often_the_findings_are_right(run):

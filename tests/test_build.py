@@ -167,7 +167,7 @@ def change_config(folder, **changes):
 
 def test_a_checkpoint_of_another_model_type_is_refused(broken):
     change_config(broken, model_type="bert")
-    with pytest.raises(ValueError, match=r"broken` is a `bert` model. Expected `mcsam`\.$"):
+    with pytest.raises(ValueError, match=r"broken` is a `bert` model. Expected one of: mcsam, uar\.$"):
         load_checkpoint(str(broken))
 
 

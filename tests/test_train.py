@@ -455,7 +455,7 @@ def test_a_backbone_configuration_without_its_type_is_one_line(refuse, own_studi
 
 def test_a_checkpoint_of_another_model_type_is_one_line(refuse, own_studies, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    refuse(".* is a `bert` model. Expected `mcsam`.", dataset=own_studies(), init_from=str(tmp_path))
+    refuse(".* is a `bert` model. Expected one of: mcsam, uar.", dataset=own_studies(), init_from=str(tmp_path))
 
 
 def test_an_unknown_schedule_is_one_line(refuse, own_studies):

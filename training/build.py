@@ -6,102 +6,150 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, PretrainedConfig, PreTrainedModel
+from transformers.models.flava.modeling_flava import FlavaImageCodebook
+from transformers.models.janus.modeling_janus import JanusVQVAE
 
-from ..configuration.configuration_mcsam import MCSAMConfig
+from ..configuration.configuration_image_tokenizer import film_channels
+from ..configuration.configuration_report import ReportConfig
 from ..modeling.modeling_mcsam import MCSAMForConditionalGeneration
 from ..modeling.modeling_topics import initial_memory
+from ..modeling.modeling_uar import UARForConditionalGeneration
 from ..processing.image_processing_cxr import CXRImageProcessor
 from ..processing.processing_mcsam import MCSAMProcessor
+from ..processing.processing_report import ReportProcessor
 from ..processing.processing_text import build_tokenizer, clean_report
+from ..processing.processing_uar import UARProcessor
 from .backbone_weights import load_backbone_weights
 from .errors import one_line
-from .recipe import Recipe
+from .recipe import CONFIGS, Recipe
+
+MODELS = {"mcsam": MCSAMForConditionalGeneration, "uar": UARForConditionalGeneration}
+PROCESSORS = {"mcsam": MCSAMProcessor, "uar": UARProcessor}
+TOKENIZERS = {"flava_image_codebook": FlavaImageCodebook, "janus_vqgan": JanusVQVAE}
 
 
-def load_checkpoint(name: str) -> tuple[MCSAMForConditionalGeneration, MCSAMProcessor]:
-    """Model and processor of a run's folder or a Hub name.
+def load_checkpoint(name: str, **changes: Any) -> tuple[PreTrainedModel, ReportProcessor]:
+    """Model and processor of a run's folder or a Hub name; `changes` are fields of its configuration set anew.
 
     Raises:
         ValueError: no such folder or name, a folder without weights, a checkpoint of another model type.
     """
     try:
-        config = MCSAMConfig.get_config_dict(name)[0]
+        config = PretrainedConfig.get_config_dict(name)[0]
     except OSError as error:
         raise ValueError(
             f"No checkpoint at `{name}`: no such folder here, and no such model on the Hub or no way to it."
         ) from error
     if not config:
         raise ValueError(f"No checkpoint at `{name}`: the folder has no config.json.")
-    if config.get("model_type") != MCSAMConfig.model_type:
-        raise ValueError(
-            f"The checkpoint `{name}` is a `{config.get('model_type')}` model. Expected `{MCSAMConfig.model_type}`."
-        )
+    kind = config.get("model_type")
+    if kind not in MODELS:
+        raise ValueError(f"The checkpoint `{name}` is a `{kind}` model. Expected one of: {', '.join(MODELS)}.")
     try:
-        return MCSAMForConditionalGeneration.from_pretrained(name), MCSAMProcessor.from_pretrained(name)
+        return MODELS[kind].from_pretrained(name, **changes), PROCESSORS[kind].from_pretrained(name)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"The checkpoint `{name}` is not whole: {one_line(error)[:200]}") from error
 
 
-def build_processor(recipe: Recipe, findings: list[str]) -> MCSAMProcessor:
+def build_processor(recipe: Recipe, findings: list[str]) -> ReportProcessor:
     """Image processor of the recipe, and the vocabulary of the training reports."""
     tokenizer = build_tokenizer(findings, min_frequency=recipe.min_frequency, style=recipe.report_style)
     images = CXRImageProcessor(**recipe.image_processor)
-    return MCSAMProcessor(images, tokenizer, max_length=recipe.max_length, report_style=recipe.report_style)
+    kind = PROCESSORS[recipe.model]
+    return kind(images, tokenizer, max_length=recipe.max_length, report_style=recipe.report_style)
 
 
-def build_model(recipe: Recipe, processor: MCSAMProcessor, findings: list[str]) -> MCSAMForConditionalGeneration:
-    """A new MCSAM: backbone by name, from a file of weights or from scratch, memory from the training reports."""
+def build_model(recipe: Recipe, processor: ReportProcessor, findings: list[str]) -> PreTrainedModel:
+    """A new model: film reader by name, from a file of weights or from scratch; MCSAM's memory from the reports."""
+    if recipe.image_tokenizer is not None:
+        return _build_on_tokens(recipe, processor)
     pretrained = _pretrained_backbone(recipe.encoder) if isinstance(recipe.encoder, str) else None
-    config = _model_config(recipe, processor, recipe.encoder if pretrained is None else pretrained.config)
-    channels = getattr(config.encoder, "num_channels", 3)
-    if processor.image_processor.num_channels != channels:
-        raise ValueError(
-            f"`image_processor.num_channels` must be {channels}, as the backbone reads films. "
-            f"Got {processor.image_processor.num_channels}."
-        )
-    model = MCSAMForConditionalGeneration(config)
+    config = _model_config(recipe, processor, encoder=recipe.encoder if pretrained is None else pretrained.config)
+    _check_channels(processor, getattr(config.encoder, "num_channels", 3), "backbone")
+    model = MODELS[recipe.model](config)
     if pretrained is not None:
         model.encoder.visual.backbone.load_state_dict(pretrained.state_dict())
     elif recipe.encoder_weights is not None:
         load_backbone_weights(model.encoder.visual.backbone, recipe.encoder_weights)
-    if config.memory_size:
+    if recipe.model == "mcsam" and config.memory_size:
         _fill_memory(model, recipe, processor, findings)
     return model
 
 
-def _model_config(recipe: Recipe, processor: MCSAMProcessor, encoder: Any) -> MCSAMConfig:
+def _build_on_tokens(recipe: Recipe, processor: ReportProcessor) -> PreTrainedModel:
+    """A new UAR around a trained image tokenizer."""
+    images = processor.image_processor
+    if list(images.image_mean) != [0.0] or list(images.image_std) != [1.0]:
+        raise ValueError(
+            "`image_processor` must leave pixels in [0, 1] for an image tokenizer: image_mean [0.0], image_std [1.0]. "
+            f"Got {images.image_mean} and {images.image_std}."
+        )
+    tokenizer = load_image_tokenizer(str(recipe.image_tokenizer))
+    config = _model_config(recipe, processor, image_tokenizer=tokenizer.config, image_size=images.size)
+    _check_channels(processor, film_channels(config.image_tokenizer), "image tokenizer")
+    model = MODELS[recipe.model](config)
+    parts = model.encoder.unifier.tokenizer.model
+    kept = {name: tensor for name, tensor in tokenizer.state_dict().items() if name in parts.state_dict()}
+    parts.load_state_dict(kept)  # its decoder stays behind
+    return model
+
+
+def load_image_tokenizer(name: str) -> PreTrainedModel:
+    """A DALL-E dVAE or a VQ model, by a folder or a name of the Hub.
+
+    Raises:
+        ValueError: no such folder or name, a model of another type, weights that are not whole.
+    """
+    try:
+        kind = PretrainedConfig.get_config_dict(name)[0].get("model_type")
+        if kind not in TOKENIZERS:
+            raise ValueError(f"its model type is {kind!r}, expected one of {', '.join(TOKENIZERS)}")
+        return TOKENIZERS[kind].from_pretrained(name, dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ValueError(
+            f"`image_tokenizer`: no tokenizer of films at `{name}` ({one_line(error)[:200]}). "
+            "`radscribe train image_tokenizer_phantom` and the like make one."
+        ) from error
+
+
+def _check_channels(processor: ReportProcessor, channels: int, reader: str) -> None:
+    if processor.image_processor.num_channels != channels:
+        raise ValueError(
+            f"`image_processor.num_channels` must be {channels}, as the {reader} reads films. "
+            f"Got {processor.image_processor.num_channels}."
+        )
+
+
+def _model_config(recipe: Recipe, processor: ReportProcessor, **film_reader: Any) -> ReportConfig:
     """The recipe's sizes with the tokenizer's words."""
     tokenizer = processor.tokenizer
     try:
-        config = MCSAMConfig(
-            encoder=encoder,
+        config = CONFIGS[recipe.model](
             vocab_size=len(tokenizer),
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             decoder_start_token_id=tokenizer.bos_token_id,
+            **film_reader,
             **recipe.config,
         )
     except TypeError as error:
         raise ValueError(f"`config` holds a value of the wrong type among {recipe.config}: {error}") from error
-    longest = config.decoder.max_position_embeddings - config.num_prompts
-    if recipe.max_length > longest:
+    if recipe.max_length > config.max_words:
         raise ValueError(
-            f"`max_length` must be at most {longest}, the decoder's positions less its prompts. "
+            f"`max_length` must be at most {config.max_words}, the words that the decoder has positions for. "
             f"Got {recipe.max_length}; raise `config.decoder.max_position_embeddings`."
         )
     return config
 
 
-def set_generation(model: PreTrainedModel, recipe: Recipe, processor: MCSAMProcessor) -> None:
+def set_generation(model: PreTrainedModel, recipe: Recipe, processor: ReportProcessor) -> None:
     """How the checkpoint writes when nobody says otherwise; saved beside its weights."""
     model.generation_config.update(**{"max_length": processor.max_length} | recipe.generation)
 
 
-def _fill_memory(
-    model: MCSAMForConditionalGeneration, recipe: Recipe, processor: MCSAMProcessor, findings: list[str]
-) -> None:
+def _fill_memory(model: PreTrainedModel, recipe: Recipe, processor: ReportProcessor, findings: list[str]) -> None:
     config = model.config
     print(f"memory: {config.memory_size} vectors by `{recipe.memory_init}` from the reports", file=sys.stderr)
     cleaned = [clean_report(text, recipe.report_style) for text in findings]

@@ -8,6 +8,8 @@ import datasets
 import numpy as np
 import torch
 from PIL import Image
+from rich.console import Console
+from rich.progress import track
 from transformers import ProcessorMixin
 
 from ..processing.augmentation_cxr import CXRAugmentation
@@ -41,14 +43,15 @@ class StudyFilms(torch.utils.data.Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        films = [self._read(path) for path in self.paths[index]]
+        films = [self.read(path) for path in self.paths[index]]
         if self.augmentation is not None:
             # Torch seeds its generator anew for each worker and epoch, so films differ and runs repeat.
             rng = np.random.default_rng(int(torch.randint(2**31, ()).item()))
             films = [self.augmentation(film, rng) for film in films]
         return {"images": films, "text": self.findings[index]}
 
-    def _read(self, path: str) -> Image.Image:
+    def read(self, path: str) -> Image.Image:
+        """One film, from memory where films are kept."""
         if self.keep is None:
             return read_grey(path)
         if path not in self.kept:
@@ -56,17 +59,56 @@ class StudyFilms(torch.utils.data.Dataset):
         return self.kept[path]
 
 
+class StudyTokens(torch.utils.data.Dataset):
+    """One item a study: `{"visual_ids": (V, L) token ids, "text": findings}`, its films tokenised once, here.
+
+    A frozen tokenizer gives the same ids for the same film: nothing but ids is needed of films that are not augmented.
+
+    Args:
+        films: the studies, without augmentation.
+        tokenize: (B, V, C, H, W), (B, V) -> ids (B, V, L).
+        collate: the collator of films.
+        device: where `tokenize` computes.
+    """
+
+    def __init__(self, films: StudyFilms, tokenize: Callable, collate: Callable, device: torch.device) -> None:
+        self.findings = films.findings
+        self.ids: list[torch.Tensor] = []
+        loader = torch.utils.data.DataLoader(films, batch_size=32, collate_fn=collate)
+        for batch in track(loader, "films to tokens", console=Console(stderr=True)):
+            mask = batch["view_mask"]
+            ids = tokenize(batch["pixel_values"].to(device), mask.to(device)).to("cpu", torch.int16)
+            self.ids += [row[valid.bool()] for row, valid in zip(ids, mask, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"visual_ids": self.ids[index], "text": self.findings[index]}
+
+
 def collate_with(processor: ProcessorMixin, max_views: int) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
     """A collator: studies to `pixel_values` (B, V, C, H, W), `view_mask` (B, V) and `labels` (B, T).
 
+    Studies of `StudyTokens` give `visual_ids` (B, V, L) in place of pixels.
     A study with more films than the model takes gives its first `max_views`, in the order of its record.
     """
 
     def collate(studies: list[dict[str, Any]]) -> dict[str, Any]:
+        text = [study["text"] for study in studies]
+        if "visual_ids" in studies[0]:
+            return _stack_ids([study["visual_ids"] for study in studies]) | processor(text=text, return_tensors="pt")
         films = [study["images"][:max_views] for study in studies]
-        return dict(processor(images=films, text=[study["text"] for study in studies], return_tensors="pt"))
+        return dict(processor(images=films, text=text, return_tensors="pt"))
 
     return collate
+
+
+def _stack_ids(studies: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Ids of B studies (V, L), each with its V -> `visual_ids` (B, V, L), padded with 0, and `view_mask` (B, V)."""
+    ids = torch.nn.utils.rnn.pad_sequence(studies, batch_first=True).long()
+    views = torch.tensor([len(study) for study in studies])
+    return {"visual_ids": ids, "view_mask": (torch.arange(ids.shape[1]) < views[:, None]).long()}
 
 
 def shuffled_films(studies: datasets.Dataset, seed: int) -> datasets.Dataset:

@@ -13,13 +13,16 @@ from transformers import CONFIG_MAPPING, GenerationConfig
 from transformers.models.marian.configuration_marian import MarianConfig
 
 from ..configuration.configuration_mcsam import MCSAMConfig
+from ..configuration.configuration_uar import UARConfig
 from ..processing.augmentation_cxr import CXRAugmentation
 from ..processing.image_processing_cxr import CXRImageProcessor
 
 RECIPES = Path(__file__).parent / "recipes"
-CONFIGS = {"mcsam": MCSAMConfig}
-# Sizes that are no choice of a recipe's `config`: the tokenizer and the key `encoder` set them.
-FIXED = ("encoder", "vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
+CONFIGS = {"mcsam": MCSAMConfig, "uar": UARConfig}
+# No choice of a recipe's `config`: the tokenizers and the keys `encoder` and `image_processor` set them.
+FIXED = ("encoder", "image_tokenizer", "image_size", "vocab_size")
+# What a later stage may change: the course of its training, and in `config` which parts and weights it has.
+STAGE_KEYS = ("max_steps", "learning_rate", "warmup_steps", "eval_steps", "patience", "select_by", "config")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -34,6 +37,9 @@ class Recipe:
     init_from: str | None = None  # a run's folder or Hub name to fine-tune; its vocabulary is kept
     encoder: str | dict[str, Any] | None = None  # pretrained backbone by name or folder, or its configuration
     encoder_weights: str | None = None  # a file of backbone weights: MedCLIP, torchvision or timm ResNet
+    image_tokenizer: str | None = (
+        None  # UAR's: a folder of `radscribe train image_tokenizer_...`, or a name of the Hub
+    )
     config: dict[str, Any] = dataclasses.field(default_factory=dict)  # sizes of the model
     memory_init: str = "ot"  # MCSAM's bank: ot | kmeans | random
     image_processor: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -59,6 +65,7 @@ class Recipe:
     select_by: str = "bleu_4"  # validation metric that chooses the best checkpoint
     patience: int | None = None  # stop after so many validations without a better one; null: never
     generation: dict[str, Any] = dataclasses.field(default_factory=dict)  # saved as generation_config
+    stages: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # later ones: what changes, see STAGE_KEYS
 
 
 def recipe_names() -> list[str]:
@@ -67,10 +74,17 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(recipe: str, overrides: Iterable[str] = ()) -> Recipe:
-    """Read a shipped recipe by name, or a YAML file by path, and apply `key=value` (or `key.inner=value`) settings.
+    """Read and check a report generator's recipe, a shipped one by name or a YAML file by path; see `read_values`."""
+    return parse_recipe(read_values(recipe, overrides))
+
+
+def read_values(recipe: str, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Keys and values of a shipped recipe by name, or of a YAML file by path.
+
+    `overrides` are `key=value` (or `key.inner=value`) settings on top.
 
     Raises:
-        ValueError: no such recipe, no mapping in it, an unknown or missing key, a value of the wrong type.
+        ValueError: no such recipe, no mapping in it, an override that is no key=value.
     """
     path = RECIPES / f"{recipe}.yaml" if recipe in recipe_names() else Path(recipe)
     if not path.is_file():
@@ -83,43 +97,51 @@ def load_recipe(recipe: str, overrides: Iterable[str] = ()) -> Recipe:
         raise ValueError(f"Recipe `{path}` must be a mapping of keys to values. Got {type(values).__name__}.")
     for override in overrides:
         _apply(values, override)
-    return parse_recipe(values)
+    return values
 
 
-def parse_recipe(values: dict[str, Any]) -> Recipe:
-    """Check every key and value of a recipe, inner ones included."""
-    fields = {field.name: field for field in dataclasses.fields(Recipe)}
-    _refuse_misplaced(values)
-    _refuse_unknown(values, fields, "recipe")
+def fill_fields(kind: type, values: dict[str, Any]) -> Any:
+    """A recipe of this dataclass: no unknown key, none missing, each of its type.
+
+    Raises:
+        ValueError: an unknown or missing key, a value of the wrong type.
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    refuse_unknown(values, fields, "recipe")
     missing = [n for n, f in fields.items() if n not in values and _has_no_default(f)]
     if missing:
         raise ValueError(f"The recipe lacks `{'`, `'.join(missing)}`.")
-    hints = get_type_hints(Recipe)
-    recipe = Recipe(**{key: _typed(key, value, hints[key]) for key, value in values.items()})
+    hints = get_type_hints(kind)
+    return kind(**{key: typed(key, value, hints[key]) for key, value in values.items()})
+
+
+def parse_recipe(values: dict[str, Any]) -> Recipe:
+    """Check every key and value of a report generator's recipe, inner ones and those of later stages included."""
+    _refuse_misplaced(values)
+    recipe = fill_fields(Recipe, values)
     if recipe.model not in CONFIGS:
         raise ValueError(f"`model` must be one of {', '.join(CONFIGS)}. Got {recipe.model!r}.")
     if recipe.precision not in ("fp32", "bf16", "fp16"):
         raise ValueError(f"`precision` must be fp32, bf16 or fp16. Got {recipe.precision!r}.")
-    for name in ("max_steps", "batch_size", "accumulation", "eval_steps", "eval_batch_size", "max_length"):
-        if getattr(recipe, name) < 1:
-            raise ValueError(f"`{name}` must be at least 1. Got {getattr(recipe, name)}.")
+    check_counts(recipe, "max_steps", "batch_size", "accumulation", "eval_steps", "eval_batch_size", "max_length")
     if recipe.pretrain_steps < 0:
         raise ValueError(f"`pretrain_steps` must be 0 or more. Got {recipe.pretrain_steps}.")
     if recipe.pretrain_steps and not recipe.encoder_learning_rate:
         raise ValueError("`pretrain_steps` trains the backbone; it needs an `encoder_learning_rate` above 0. Got 0.")
-    sizes = [name for name in _parameters(CONFIGS[recipe.model]) if name not in FIXED]
-    _refuse_unknown(recipe.config, sizes, "config")
+    sizes = [name for name in parameters(CONFIGS[recipe.model]) if name not in FIXED]
+    refuse_unknown(recipe.config, sizes, "config")
     kinds = get_type_hints(CONFIGS[recipe.model].__init__)
-    recipe.config = {key: _typed(f"config.{key}", value, kinds[key]) for key, value in recipe.config.items()}
-    _refuse_unknown(recipe.config.get("decoder") or {}, MarianConfig().to_dict(), "config.decoder")
+    recipe.config = {key: typed(f"config.{key}", value, kinds[key]) for key, value in recipe.config.items()}
+    refuse_unknown(recipe.config.get("decoder") or {}, MarianConfig().to_dict(), "config.decoder")
     if isinstance(recipe.encoder, dict):
-        _refuse_unknown(recipe.encoder, _backbone_keys(recipe.encoder), "encoder")
+        refuse_unknown(recipe.encoder, _backbone_keys(recipe.encoder), "encoder")
     _refuse_second_weights(recipe)
-    _refuse_unknown(recipe.image_processor, _parameters(CXRImageProcessor), "image_processor")
-    _refuse_unknown(recipe.augmentation or {}, _parameters(CXRAugmentation), "augmentation")
+    _check_film_reader(recipe)
+    refuse_unknown(recipe.image_processor, parameters(CXRImageProcessor), "image_processor")
+    refuse_unknown(recipe.augmentation or {}, parameters(CXRAugmentation), "augmentation")
     if recipe.keep_films and recipe.image_processor.get("resize") is not None:
         raise ValueError("`keep_films` holds films at `size`; it cannot be with `image_processor.resize`. Drop one.")
-    _refuse_unknown(recipe.generation, GenerationConfig().to_dict(), "generation")
+    refuse_unknown(recipe.generation, GenerationConfig().to_dict(), "generation")
     for name, make, values in (
         ("augmentation", CXRAugmentation, recipe.augmentation or {}),
         ("image_processor", CXRImageProcessor, recipe.image_processor),
@@ -128,10 +150,36 @@ def parse_recipe(values: dict[str, Any]) -> Recipe:
             make(**values)
         except TypeError as error:
             raise ValueError(f"`{name}` holds a value of the wrong type among {values}: {error}.") from error
+    if recipe.stages:
+        split_stages(recipe)
     return recipe
 
 
-def save_recipe(recipe: Recipe, path: Path) -> None:
+def split_stages(recipe: Recipe) -> list[Recipe]:
+    """The recipe of each stage, none of which has stages; the first is the recipe as it stands.
+
+    Raises:
+        ValueError: a key that a later stage may not change, or a value of it that the recipe may not have.
+    """
+    values = dataclasses.asdict(recipe) | {"stages": []}
+    parsed = []
+    for number, changes in enumerate([{}, *recipe.stages], start=1):
+        if not isinstance(changes, dict):
+            raise ValueError(f"`stages` must hold mappings of keys to values. Got {changes!r}.")
+        refuse_unknown(changes, STAGE_KEYS, f"stage {number}")
+        values = values | changes | {"config": values["config"] | changes.get("config", {})}
+        parsed.append(parse_recipe(values))
+    return parsed
+
+
+def check_counts(recipe: Any, *names: str) -> None:
+    """Raise where one of these keys lies below 1."""
+    for name in names:
+        if getattr(recipe, name) < 1:
+            raise ValueError(f"`{name}` must be at least 1. Got {getattr(recipe, name)}.")
+
+
+def save_recipe(recipe: Any, path: Path) -> None:
     """Write the recipe as it was run, every key included; the file trains again."""
     path.write_text(yaml.safe_dump(dataclasses.asdict(recipe), sort_keys=False))
 
@@ -153,7 +201,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise ValueError(f"`--set {key}`: `{text}` is not a YAML value.") from error
 
 
-def _refuse_unknown(given: Iterable[str], known: Iterable[str], where: str) -> None:
+def refuse_unknown(given: Iterable[str], known: Iterable[str], where: str) -> None:
     known = list(known)
     for key in given:
         if key not in known:
@@ -164,13 +212,13 @@ def _refuse_unknown(given: Iterable[str], known: Iterable[str], where: str) -> N
 
 def _refuse_misplaced(values: dict[str, Any]) -> None:
     """A size of the model at the top level: errors of the model name it without its place."""
-    sizes = _parameters(CONFIGS.get(values.get("model", ""), MCSAMConfig))
+    sizes = parameters(CONFIGS.get(values.get("model", ""), MCSAMConfig))
     for key in values:
         if key in sizes and key not in FIXED:
             raise ValueError(f"Unknown recipe key `{key}`. It is a size of the model: `config.{key}`.")
 
 
-def _parameters(of: Callable[..., Any]) -> list[str]:
+def parameters(of: Callable[..., Any]) -> list[str]:
     return [n for n, p in inspect.signature(of).parameters.items() if p.kind is not p.VAR_KEYWORD]
 
 
@@ -193,11 +241,24 @@ def _refuse_second_weights(recipe: Recipe) -> None:
         )
 
 
+def _check_film_reader(recipe: Recipe) -> None:
+    """UAR reads films by an image tokenizer, or by a backbone in its place; MCSAM by a backbone."""
+    if recipe.model != "uar":
+        if recipe.image_tokenizer is not None:
+            raise ValueError(f"`image_tokenizer` is a key of UAR's recipes. Got model `{recipe.model}`.")
+    elif recipe.init_from is None and (recipe.image_tokenizer is None) == (recipe.encoder is None):
+        raise ValueError(
+            "A recipe of `uar` needs `image_tokenizer` (a folder that `radscribe train image_tokenizer_phantom` or "
+            "the like left, or a name of the Hub) or, to go without tokens, `encoder`. Got "
+            + ("neither." if recipe.encoder is None else "both.")
+        )
+
+
 def _has_no_default(field: dataclasses.Field) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _typed(key: str, value: Any, hint: Any) -> Any:
+def typed(key: str, value: Any, hint: Any) -> Any:
     """The value if it fits the field. YAML reads `5e-4` as text, and whole numbers are fine as floats."""
     allowed = get_args(hint) if isinstance(hint, UnionType) else (hint,)
     plain = tuple(getattr(kind, "__origin__", kind) for kind in allowed)

@@ -6,11 +6,14 @@ environment.json, and checkpoints/ to resume from. Its best checkpoint, by the r
 """
 
 import argparse
+import dataclasses
 import json
 import platform
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,13 +30,14 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..processing.augmentation_cxr import CXRAugmentation
-from ..processing.processing_mcsam import MCSAMProcessor
+from ..processing.processing_report import ReportProcessor
 from .build import build_model, build_processor, load_checkpoint, set_generation
-from .data import StudyFilms, collate_with
+from .data import StudyFilms, StudyTokens, collate_with
 from .errors import one_line
+from .image_tokenizer import parse_tokenizer_recipe, train_image_tokenizer
 from .pretrain import pretrain_backbone
 from .readers.studies import is_phantom_set, load_studies
-from .recipe import Recipe, load_recipe, save_recipe
+from .recipe import Recipe, parse_recipe, read_values, save_recipe, split_stages
 from .trainer import ReportTrainer, RunLog, leave_to_run_log, metric_names, report_metrics
 
 
@@ -41,25 +45,73 @@ def train(recipe: str, overrides: list[str], resume: bool = False) -> dict[str, 
     """Train a recipe and leave the best checkpoint in its `output_dir`.
 
     Returns:
-        `output_dir`, `steps`, `minutes`, and `validation`: the metrics of the best checkpoint.
+        `output_dir`, `steps`, `minutes`, and `validation`: the metrics of the best checkpoint; with several stages
+        also `rows`, the metrics of each.
 
     Raises:
         ValueError: a bad recipe, data set or checkpoint; a used `output_dir` without `resume`.
     """
-    settings = load_recipe(recipe, overrides)
-    return run_recipe(settings, resume)
+    values = read_values(recipe, overrides)
+    if values.get("model") == "image_tokenizer":
+        if resume:
+            raise ValueError("`--resume`: an image tokenizer trains in minutes and keeps no checkpoints. Start anew.")
+        return train_image_tokenizer(parse_tokenizer_recipe(values))
+    return run_recipe(parse_recipe(values), resume)
 
 
 def run_recipe(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
-    """As `train`, for a recipe that is parsed already."""
+    """As `train`, for a recipe of a report generator that is parsed already."""
+    return run_stages(recipe, resume) if recipe.stages else run_stage(recipe, resume)
+
+
+def run_stages(recipe: Recipe, resume: bool) -> dict[str, Any]:
+    """Each stage in OUTPUT_DIR/stage_N, from the best checkpoint of the one before and with a new optimiser.
+
+    What the last one leaves is copied to OUTPUT_DIR, which loads like any run. `resume` goes on with the stage that
+    was cut off.
+    """
+    run, stages, rows = Path(recipe.output_dir), split_stages(recipe), []
+    _check_folder(run, resume)
+    for number, (stage, changes) in enumerate(zip(stages, [{}, *recipe.stages], strict=True), start=1):
+        folder = run / f"stage_{number}"
+        stage.output_dir = str(folder)
+        done = folder / "result.json"
+        if resume and done.is_file():
+            result = json.loads(done.read_text())
+        else:
+            print(f"stage {number}/{len(stages)}", file=sys.stderr, flush=True)
+            changed = None if number == 1 else {"init_from": str(run / f"stage_{number - 1}")}
+            begun = resume and (folder / "recipe.yaml").is_file()
+            stage = stage if changed is None else dataclasses.replace(stage, **changed)
+            result = run_stage(stage, begun, changes.get("config", {}) if changed else None)
+        rows.append({"stage": number, "steps": result["steps"], "minutes": result["minutes"]} | _chosen(result))
+    for file in folder.iterdir():
+        if file.is_file():
+            shutil.copy2(file, run / file.name)
+    save_recipe(recipe, run / "recipe.yaml")
+    result |= {"output_dir": str(run), "steps": sum(row["steps"] for row in rows), "rows": rows}
+    result["minutes"] = round(sum(row["minutes"] for row in rows), 2)
+    (run / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def _chosen(result: dict[str, Any]) -> dict[str, float]:
+    """The validation metrics that a table of stages shows."""
+    names = ("loss", "bleu_4", "rouge_l", "cider", "finding_f1", "distinct")
+    return {name: result["validation"][name] for name in names if name in result["validation"]}
+
+
+def run_stage(recipe: Recipe, resume: bool = False, changes: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Train one stage; `changes` are what the configuration of the model that it starts from is set to."""
     started = time.monotonic()
     run = Path(recipe.output_dir)
+    _check_folder(run, resume)
     checkpoint = _last_checkpoint(run, resume)
     training, validation = load_studies(Path(recipe.dataset), "train"), load_studies(Path(recipe.dataset), "val")
     if recipe.eval_studies is not None:
         validation = validation.select(range(min(recipe.eval_studies, len(validation))))
     set_seed(recipe.seed)
-    trainer, processor = _assemble(recipe, training, validation)
+    trainer, processor = _assemble(recipe, training, validation, changes)
     if trainer.is_world_process_zero():
         _write_beginnings(recipe, run, processor)
     if recipe.pretrain_steps and checkpoint is None:
@@ -87,8 +139,8 @@ def run_recipe(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
 
 
 def _assemble(
-    recipe: Recipe, training: datasets.Dataset, validation: datasets.Dataset
-) -> tuple[ReportTrainer, MCSAMProcessor]:
+    recipe: Recipe, training: datasets.Dataset, validation: datasets.Dataset, changes: dict[str, Any] | None
+) -> tuple[ReportTrainer, ReportProcessor]:
     is_phantom = is_phantom_set(validation["study_id"])
     if recipe.select_by not in metric_names(is_phantom):
         known = ", ".join(metric_names(is_phantom))
@@ -97,12 +149,13 @@ def _assemble(
         raise ValueError("`pretrain_steps` needs labels; the training studies have none. Set it to 0.")
     findings = list(training["findings"])
     if recipe.init_from is not None:
-        print(
-            f"`init_from`: sizes, vocabulary, cleaning and film geometry are those of `{recipe.init_from}`; what the "
-            "recipe says of them does not count",
-            file=sys.stderr,
-        )
-        model, processor = load_checkpoint(recipe.init_from)
+        if changes is None:
+            print(
+                f"`init_from`: sizes, vocabulary, cleaning and film geometry are those of `{recipe.init_from}`; what "
+                "the recipe says of them does not count",
+                file=sys.stderr,
+            )
+        model, processor = load_checkpoint(recipe.init_from, **(changes or {}))
     else:
         processor = build_processor(recipe, findings)
         model = build_model(recipe, processor, findings)
@@ -111,20 +164,17 @@ def _assemble(
         print(f"{crowded} training studies have more than {views} films: the first {views} are read", file=sys.stderr)
     set_generation(model, recipe, processor)
     _try_generation(model, processor, recipe.generation)
-    # Convolutions run faster on images whose channels lie side by side in memory; the result is the same.
-    backbone = model.encoder.visual.backbone.to(memory_format=torch.channels_last)
-    backbone.requires_grad_(recipe.encoder_learning_rate > 0)
+    _set_backbone(model, recipe)
     references = processor.batch_decode(processor(text=list(validation["findings"]))["labels"], clean=True)
-    augmentation = None if recipe.augmentation is None else CXRAugmentation(**recipe.augmentation)
+    collate = collate_with(processor, model.config.max_views)
+    arguments = _arguments(recipe)
     trainer = ReportTrainer(
         model=model,
-        args=_arguments(recipe),
+        args=arguments,
         encoder_learning_rate=recipe.encoder_learning_rate,
-        train_dataset=StudyFilms(
-            training, augmentation, keep=processor.image_processor if recipe.keep_films else None
-        ),
+        train_dataset=_training_set(recipe, training, model, processor, collate, arguments.device),
         eval_dataset=StudyFilms(validation),
-        data_collator=collate_with(processor, model.config.max_views),
+        data_collator=collate,
         processing_class=processor,
         compute_metrics=report_metrics(processor, references, list(validation["labels"]) if is_phantom else None),
         callbacks=[RunLog(Path(recipe.output_dir) / "metrics.jsonl", recipe.select_by)],
@@ -135,7 +185,31 @@ def _assemble(
     return trainer, processor
 
 
-def _try_generation(model: PreTrainedModel, processor: MCSAMProcessor, generation: dict[str, Any]) -> None:
+def _set_backbone(model: PreTrainedModel, recipe: Recipe) -> None:
+    """A visual backbone, where the model has one, laid out for speed and frozen where the recipe says so."""
+    if getattr(model.config, "image_tokenizer", None) is None:
+        # Convolutions run faster on images whose channels lie side by side in memory; the result is the same.
+        backbone = model.encoder.visual.backbone.to(memory_format=torch.channels_last)
+        backbone.requires_grad_(recipe.encoder_learning_rate > 0)
+
+
+def _training_set(
+    recipe: Recipe,
+    training: datasets.Dataset,
+    model: PreTrainedModel,
+    processor: ReportProcessor,
+    collate: Callable,
+    device: torch.device,
+) -> StudyFilms | StudyTokens:
+    """Films, or their tokens where a frozen tokenizer reads films that no augmentation changes."""
+    augmentation = None if recipe.augmentation is None else CXRAugmentation(**recipe.augmentation)
+    films = StudyFilms(training, augmentation, keep=processor.image_processor if recipe.keep_films else None)
+    if augmentation is not None or getattr(model.config, "image_tokenizer", None) is None:
+        return films
+    return StudyTokens(films, model.to(device).encoder.unifier.tokenize, collate, device)
+
+
+def _try_generation(model: PreTrainedModel, processor: ReportProcessor, generation: dict[str, Any]) -> None:
     """Write two words for a blank film: settings that cannot work shall not wait for the first validation."""
     blank = processor(images=[Image.new("L", (64, 64))], return_tensors="pt")
     model.eval()  # the blank film must not enter the batch statistics
@@ -195,22 +269,26 @@ def _pretraining_arguments(recipe: Recipe) -> Seq2SeqTrainingArguments:
     )
 
 
-def _last_checkpoint(run: Path, resume: bool) -> str | None:
-    """Where to go on from; refuses to write over a run, and to resume one that is not there."""
-    found = get_last_checkpoint(str(run / "checkpoints")) if (run / "checkpoints").is_dir() else None
+def _check_folder(run: Path, resume: bool) -> None:
+    """Refuse to write over a run, and to resume one that is not there."""
     if run.is_file():
         raise NotADirectoryError(f"`output_dir` must be a folder. Got the file `{run}`.")
-    if resume and found is None:
-        if not (run / "recipe.yaml").is_file():
-            raise ValueError(f"`--resume`: `{run}` holds no run. Start it without.")
-        print(f"`{run}` was cut off before its first checkpoint: it starts anew", file=sys.stderr)
-        (run / "metrics.jsonl").unlink(missing_ok=True)
+    if resume and not ((run / "recipe.yaml").is_file() or (run / "stage_1").is_dir()):
+        raise ValueError(f"`--resume`: `{run}` holds no run. Start it without.")
     if not resume and run.is_dir() and any(run.iterdir()):
         raise ValueError(f"`output_dir` `{run}` is not empty: `--resume` goes on with it, another name starts anew.")
+
+
+def _last_checkpoint(run: Path, resume: bool) -> str | None:
+    """Where to go on from; None for a new run and for one that was cut off too early."""
+    found = get_last_checkpoint(str(run / "checkpoints")) if resume and (run / "checkpoints").is_dir() else None
+    if resume and found is None:
+        print(f"`{run}` was cut off before its first checkpoint: it starts anew", file=sys.stderr)
+        (run / "metrics.jsonl").unlink(missing_ok=True)
     return found
 
 
-def _write_beginnings(recipe: Recipe, run: Path, processor: MCSAMProcessor) -> None:
+def _write_beginnings(recipe: Recipe, run: Path, processor: ReportProcessor) -> None:
     """What must be there even if the run is cut off."""
     run.mkdir(parents=True, exist_ok=True)
     save_recipe(recipe, run / "recipe.yaml")

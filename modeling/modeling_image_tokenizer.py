@@ -1,0 +1,80 @@
+"""Films to discrete tokens by a frozen stock tokenizer: two kinds behind one interface, `pixel_values -> ids`.
+
+- `CodebookTokenizer`: the DALL-E dVAE's encoder as FLAVA carries it; 8,192 codes, one for 8 x 8 pixels.
+- `VQTokenizer`: encoder and codebook of Janus's VQ model, which `radscribe train image_tokenizer_*` can train.
+
+Neither has a decoder here. Shapes: n films, C channels, H = W pixels, L = (H / M)^2 tokens.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PretrainedConfig
+from transformers.models.flava.modeling_flava import FlavaImageCodebook
+from transformers.models.janus.modeling_janus import JanusVQVAE
+
+from ..configuration.configuration_image_tokenizer import pixels_a_place
+
+MAP_EPSILON = 0.1  # DALL-E's `map_pixels`
+
+
+class ImageTokenizer(nn.Module):
+    """Never trained, and fp32 whatever the model around it does: an arg max flips where half precision rounds."""
+
+    num_codes: int
+    model: nn.Module
+
+    def train(self, mode: bool = True) -> "ImageTokenizer":
+        """Always as in inference."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, films: Tensor) -> Tensor:
+        """(n, C, H, W) in [0, 1] -> ids (n, L)."""
+        with torch.autocast(films.device.type, enabled=False):
+            return self.encode(films.float())
+
+    def encode(self, films: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class CodebookTokenizer(ImageTokenizer):
+    """z_l = arg max_v of the dVAE encoder's logits."""
+
+    def __init__(self, config: PretrainedConfig) -> None:
+        super().__init__()
+        self.num_codes = config.vocab_size
+        self.model = FlavaImageCodebook(config).requires_grad_(False)
+
+    def encode(self, films: Tensor) -> Tensor:
+        mapped = (1 - 2 * MAP_EPSILON) * films + MAP_EPSILON
+        return self.model.get_codebook_indices(mapped).flatten(1)  # (n, L)
+
+
+class VQTokenizer(ImageTokenizer):
+    """z_l = the codebook vector nearest to what the VQ encoder says of a place."""
+
+    def __init__(self, config: PretrainedConfig) -> None:
+        super().__init__()
+        self.num_codes = config.num_embeddings
+        self.model = JanusVQVAE(config).requires_grad_(False)
+        del self.model.decoder, self.model.post_quant_conv
+
+    def encode(self, films: Tensor) -> Tensor:
+        hidden = self.model.quant_conv(self.model.encoder(fold_pixels(films, self.model.config)))
+        return self.model.quantize(hidden)[2].view(len(films), -1)  # (n, L)
+
+
+def make_image_tokenizer(config: PretrainedConfig) -> ImageTokenizer:
+    """The tokenizer of this configuration, with fresh weights."""
+    return VQTokenizer(config) if config.model_type == "janus_vqgan" else CodebookTokenizer(config)
+
+
+def fold_pixels(films: Tensor, config: PretrainedConfig) -> Tensor:
+    """What the VQ model reads: (n, C, H, W) in [0, 1] -> (n, C r^2, H / r, W / r) in [-1, 1]."""
+    return F.pixel_unshuffle(films * 2 - 1, pixels_a_place(config))
+
+
+def unfold_pixels(folded: Tensor, config: PretrainedConfig) -> Tensor:
+    """Back from `fold_pixels`: (n, C r^2, H / r, W / r) -> (n, C, H, W)."""
+    return (F.pixel_shuffle(folded, pixels_a_place(config)) + 1) / 2
