@@ -6,6 +6,8 @@
 Neither has a decoder here. Shapes: n films, C channels, H = W pixels, L = (H / M)^2 tokens.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ class ImageTokenizer(nn.Module):
     """Never trained, and fp32 whatever the model around it does: an arg max flips where half precision rounds."""
 
     num_codes: int
-    model: nn.Module
+    model: Any  # the stock model
 
     def train(self, mode: bool = True) -> "ImageTokenizer":
         """Always as in inference."""

@@ -56,18 +56,31 @@ def info_nce(visual: Tensor, text: Tensor, scale: Tensor, fingerprints: Tensor) 
     return (F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target)) / 2
 
 
-def triplet_loss(visual: Tensor, text: Tensor, margin: float, fingerprints: Tensor) -> Tensor:
-    """L_Global, a hinge against the hardest negative in both directions (UAR, Eq. 10): (B, D), (B, D), (B,) -> ().
+def triplet_loss(visual: Tensor, text: Tensor, margin: float, fingerprints: Tensor, negatives: str) -> Tensor:
+    """L_Global, a hinge against one hard negative in each direction (UAR, Eq. 10): (B, D), (B, D), (B,) -> ().
 
     <.,.> of the equation is the cosine. Row i of `visual` matches row i of `text`. A batch without negatives gives 0.
+    negatives: "hardest" is the most similar row of the batch that does not match (VSE++); "semi_hard" the most similar
+        of those that are no nearer than the match, else the least similar (FaceNet).
     """
     visual, text = (gather_rows(F.normalize(rows.float(), dim=-1)) for rows in (visual, text))
     fingerprints = gather_rows(fingerprints)
     cosines = visual @ text.T  # (G, G)
-    # "Hard negatives": the most similar in the batch that does not match (VSE++). Two studies with the very same
-    # report are no negatives of each other, of which the paper says nothing; nor is a pair of itself.
-    same_text = fingerprints[:, None] == fingerprints[None, :]
-    negatives = cosines.masked_fill(same_text, -torch.inf)
+    # Two studies with the very same report are no negatives of each other, of which the paper says nothing.
+    is_negative = fingerprints[:, None] != fingerprints[None, :]
     positive = cosines.diagonal()
-    hardest_text, hardest_film = negatives.amax(dim=1), negatives.amax(dim=0)  # (G,): -inf without any
-    return (F.relu(margin - positive + hardest_text) + F.relu(margin - positive + hardest_film)).mean()
+    loss = cosines.new_zeros(())
+    for rows in (cosines, cosines.T):  # films against reports, reports against films
+        hard = _hard_negatives(rows, positive, is_negative, negatives)
+        loss = loss + F.relu(margin - positive + hard).mean()
+    return loss
+
+
+def _hard_negatives(cosines: Tensor, positive: Tensor, is_negative: Tensor, kind: str) -> Tensor:
+    """The cosine of each row's hard negative, -inf without any: (G, G), (G,), (G, G) -> (G,)."""
+    candidates = cosines.masked_fill(~is_negative, -torch.inf)
+    if kind == "hardest":
+        return candidates.amax(dim=1)
+    below = candidates.masked_fill(candidates > positive[:, None], -torch.inf).amax(dim=1)
+    least = cosines.masked_fill(~is_negative, torch.inf).amin(dim=1)
+    return torch.where(below.isinf() & is_negative.any(dim=1), least, below)

@@ -25,8 +25,8 @@ class ReportEncoderOutput(ModelOutput):
     """
 
     last_hidden_state: Tensor | None = None
-    visual_mask: Tensor | None = None
-    visual_semantics: Tensor | None = None
+    visual_mask: Any = None  # a Tensor; None is the form that ModelOutput asks for
+    visual_semantics: Any = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
 

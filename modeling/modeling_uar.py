@@ -96,6 +96,8 @@ class Aligner(nn.Module):
     can be aligned once for all the tokens that share them.
     """
 
+    basis: Tensor
+
     def __init__(self, config: UARConfig) -> None:
         super().__init__()
         K, D, self.heads = config.basis_size, config.d_model, config.aligner_heads
@@ -225,8 +227,8 @@ class UAREncoder(UARPreTrainedModel):
 
     def forward(
         self,
-        pixel_values: Tensor | None = None,
-        view_mask: Tensor | None = None,
+        pixel_values: Any = None,  # Tensor | None: None where ids stand for the films
+        view_mask: Any = None,  # Tensor | None: None where no view is missing
         visual_ids: Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
@@ -365,6 +367,7 @@ class UARForConditionalGeneration(ReportGenerationMixin, UARPreTrainedModel):
                 self._pool_words(words, labels),
                 config.margin,
                 text_fingerprints(labels),
+                config.negatives,
             )
             loss = loss + config.alignment_weight * losses["alignment_loss"]
         if self.refiner is not None:

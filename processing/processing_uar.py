@@ -14,5 +14,14 @@ from .processing_report import ReportProcessor
 class UARProcessor(ReportProcessor):
     """See `ReportProcessor`; without an image processor the paper's geometry is taken."""
 
-    def __init__(self, image_processor: Any = None, tokenizer: Any = None, **kwargs: Any):
-        super().__init__(image_processor or CXRImageProcessor.from_preset("uar"), tokenizer, **kwargs)
+    # Each argument by name: what Transformers saves and loads is what stands in this line.
+    def __init__(
+        self,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        max_length: int = 60,
+        report_style: str = "iu",
+        **kwargs: Any,
+    ):
+        images = image_processor or CXRImageProcessor.from_preset("uar")
+        super().__init__(images, tokenizer, max_length, report_style, **kwargs)

@@ -131,3 +131,89 @@ def checkpoint(tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def vq_sizes() -> dict[str, Any]:
+    """Of a VQ model that reads 8 x 8 grey pixels as one of 24 codes, 16 codes a 32-px film."""
+    return {"embed_dim": 4, "num_embeddings": 24, "latent_channels": 8, "in_channels": 16, "out_channels": 16} | {
+        "base_channels": 32,
+        "channel_multiplier": [1, 1],
+        "num_res_blocks": 1,
+        "num_patches": 4,
+    }
+
+
+@pytest.fixture(scope="session")
+def image_tokenizer(vq_sizes: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an untrained VQ model. Copy it before changing it."""
+    import torch
+    from transformers.models.janus.configuration_janus import JanusVQVAEConfig
+    from transformers.models.janus.modeling_janus import JanusVQVAE
+
+    torch.manual_seed(0)
+    model = JanusVQVAE(JanusVQVAEConfig(**vq_sizes))
+    films = torch.rand(8, 16, 8, 8) * torch.linspace(0, 1, 8).view(8, 1, 1, 1) * 2 - 1
+    with torch.no_grad():  # codes as training sets them: fresh ones lie so far away that every place gets the same
+        rows = model.quant_conv(model.encoder(films)).permute(0, 2, 3, 1).flatten(0, 2)
+        model.quantize.embedding.weight.copy_(rows[torch.randperm(len(rows))[:24]])
+    folder = tmp_path_factory.mktemp("image_tokenizer")
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_uar(tiny: dict[str, Any], image_tokenizer: Path) -> dict[str, Any]:
+    """Recipe keys of a UAR that trains in milliseconds a step, on the codes of 32-px films."""
+    sizes = {"decoder": tiny["config"]["decoder"], "max_views": 2, "encoder_layers": 1}
+    return {
+        "image_tokenizer": str(image_tokenizer),
+        "config": sizes | {"basis_size": 32, "aligner_heads": 2},
+        "image_processor": {"size": 32, "num_channels": 1, "image_mean": [0.0], "image_std": [1.0]},
+        "augmentation": None,
+        "max_length": 70,
+        "min_frequency": 1,
+        "workers": 0,
+    }
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 phantoms: 36 to train on, 2 to validate, 2 to test."""
+    from radscribe.training.readers.phantom import write_phantoms
+
+    out = tmp_path_factory.mktemp("data") / "phantoms"
+    write_phantoms(out, studies=40, seed=1, processes=1)
+    return out
+
+
+@pytest.fixture(scope="session")
+def settings(tiny: dict[str, Any], request: pytest.FixtureRequest) -> Callable[..., list[str]]:
+    """settings(output_dir, key=value): overrides of mcsam_phantom for a run of four steps of the tiny model."""
+
+    def make(output_dir: Path, **changes: Any) -> list[str]:
+        short = {"max_steps": 4, "eval_steps": 2, "batch_size": 4, "eval_batch_size": 2, "memory_init": "random"}
+        if "dataset" not in changes:
+            changes["dataset"] = str(request.getfixturevalue("phantoms"))
+        values = tiny | short | {"output_dir": str(output_dir), "warmup_steps": 0} | changes
+        return [f"{key}={json.dumps(value)}" for key, value in values.items()]
+
+    return make
+
+
+@pytest.fixture
+def own_studies(draw_film: Callable, study: Callable, tmp_path: Path) -> Callable[..., str]:
+    """own_studies("zebra"): a set of four real-looking studies whose training reports have this word."""
+    from radscribe.training.readers.studies import save_studies
+
+    def make(word: str = "clear", splits: tuple[str, ...] = ("train", "train", "train", "val"), **changes: Any) -> str:
+        film = str(draw_film("own.png"))
+        texts = {"train": f"The lungs are {word}. The heart is normal.", "val": "The lungs are clear."}
+        records = [
+            study(f"own{i}", **{"split": split, "images": [film], "findings": texts.get(split, "")} | changes)
+            for i, split in enumerate(splits)
+        ]
+        save_studies(records, tmp_path / "own")
+        return str(tmp_path / "own")
+
+    return make

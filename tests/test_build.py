@@ -5,9 +5,19 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import ResNetConfig, ResNetModel
+from transformers.models.flava.configuration_flava import FlavaImageCodebookConfig
+from transformers.models.flava.modeling_flava import FlavaImageCodebook
+from transformers.models.janus.modeling_janus import JanusVQVAE
 
-from radscribe.training.build import build_model, build_processor, load_checkpoint, set_generation
+from radscribe.training.build import (
+    build_model,
+    build_processor,
+    load_checkpoint,
+    load_image_tokenizer,
+    set_generation,
+)
 from radscribe.training.recipe import parse_recipe
 
 FINDINGS = ["The lungs are clear.", "The heart is enlarged.", "There is a small left effusion."]
@@ -213,3 +223,137 @@ def test_a_checkpoint_with_a_spoilt_configuration_is_refused(broken):
     (broken / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"^[^\n]*broken[^\n]*$"):
         load_checkpoint(str(broken))
+
+
+# UAR on the tokens of a trained image tokenizer
+
+
+@pytest.fixture
+def build_uar(tiny_uar):
+    """build_uar(**changes): processor and model of a tiny recipe of UAR; dicts change single keys."""
+
+    def make(**changes):
+        merged = {k: tiny_uar[k] | v if isinstance(v, dict) and k in tiny_uar else v for k, v in changes.items()}
+        page = parse_recipe(
+            {"model": "uar", "dataset": "data", "output_dir": "run", "max_steps": 1} | tiny_uar | merged
+        )
+        torch.manual_seed(page.seed)
+        processor = build_processor(page, FINDINGS)
+        return processor, build_model(page, processor, FINDINGS)
+
+    return make
+
+
+def test_uar_gets_the_weights_of_its_image_tokenizer(build_uar, image_tokenizer):
+    own = build_uar()[1].encoder.unifier.tokenizer.model.state_dict()
+    trained = JanusVQVAE.from_pretrained(image_tokenizer).state_dict()
+    assert own and all(torch.equal(tensor, trained[name]) for name, tensor in own.items())
+
+
+def test_uar_leaves_the_decoder_of_its_image_tokenizer_behind(build_uar):
+    assert not any("tokenizer.model.decoder" in name for name in build_uar()[1].state_dict())
+
+
+def test_uar_reads_films_of_the_recipes_size(build_uar):
+    model = build_uar()[1]
+    assert (model.config.image_size, model.config.tokens_per_view) == (32, 16)
+
+
+def test_uar_comes_with_a_processor_of_its_own_kind(build_uar):
+    processor, model = build_uar()
+    assert type(processor).__name__ == "UARProcessor" and model.config.vocab_size == len(processor.tokenizer)
+
+
+def test_uar_without_tokens_reads_films_by_a_backbone(build_uar, tiny):
+    model = build_uar(image_tokenizer=None, encoder=tiny["encoder"])[1]
+    assert model.config.image_tokenizer is None and model.encoder.visual.backbone is not None
+
+
+def test_uar_takes_the_dalle_dvae_too(build_uar, tmp_path):
+    dalle = FlavaImageCodebook(FlavaImageCodebookConfig(hidden_size=4, vocab_size=20))
+    dalle.save_pretrained(tmp_path)
+    own = build_uar(image_tokenizer=str(tmp_path), image_processor={"num_channels": 3})[1].encoder.unifier.tokenizer
+    assert all(torch.equal(tensor, own.model.state_dict()[name]) for name, tensor in dalle.state_dict().items())
+
+
+@pytest.mark.parametrize("scale", [{"image_mean": [0.5]}, {"image_std": [0.25]}])
+def test_an_image_tokenizer_wants_pixels_in_zero_to_one(build_uar, scale):
+    with pytest.raises(ValueError, match=r"^`image_processor` must leave pixels in \[0, 1\] for an image tokenizer"):
+        build_uar(image_processor=scale)
+
+
+def test_films_must_have_the_channels_that_the_image_tokenizer_reads(build_uar):
+    with pytest.raises(ValueError, match="`image_processor.num_channels` must be 1, as the image tokenizer reads"):
+        build_uar(image_processor={"num_channels": 3})
+
+
+def test_films_must_divide_into_tokens(build_uar):
+    with pytest.raises(ValueError, match="`image_size` must be a multiple of 8, the tokenizer's step. Got 36"):
+        build_uar(image_processor={"size": 36})
+
+
+def refuse_tokenizer(folder):
+    with pytest.raises(ValueError, match=r"^`image_tokenizer`: no tokenizer of films at `[^\n]*make one\.$"):
+        load_image_tokenizer(str(folder))
+
+
+def test_an_image_tokenizer_that_is_not_there_is_one_line_with_the_way_out(tmp_path):
+    refuse_tokenizer(tmp_path / "gone")
+
+
+def test_a_folder_without_an_image_tokenizer_is_refused(tmp_path):
+    refuse_tokenizer(tmp_path)
+
+
+def test_a_model_that_is_no_image_tokenizer_is_refused(checkpoint):
+    with pytest.raises(ValueError, match="its model type is 'mcsam', expected one of flava_image_codebook, janus_vqg"):
+        load_image_tokenizer(str(checkpoint))
+
+
+def test_half_of_an_image_tokenizers_weights_file_is_refused(image_tokenizer, tmp_path):
+    folder = shutil.copytree(image_tokenizer, tmp_path / "half")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    refuse_tokenizer(folder)
+
+
+def test_an_image_tokenizer_without_its_codes_is_refused(image_tokenizer, tmp_path):
+    """They would be random ones."""
+    folder = shutil.copytree(image_tokenizer, tmp_path / "part")
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["quantize.embedding.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"\(its weights lack quantize.embedding.weight\)"):
+        load_image_tokenizer(str(folder))
+
+
+def test_an_image_tokenizer_saved_in_half_precision_is_loaded_in_full(image_tokenizer, tmp_path):
+    JanusVQVAE.from_pretrained(image_tokenizer, dtype=torch.bfloat16).save_pretrained(tmp_path)
+    assert all(p.dtype == torch.float32 for p in load_image_tokenizer(str(tmp_path)).parameters())
+
+
+@pytest.fixture
+def saved_uar(build_uar, tmp_path):
+    """The folder of a tiny UAR of the first stage."""
+    for part in build_uar():
+        part.save_pretrained(tmp_path)
+    return str(tmp_path)
+
+
+def test_fields_of_a_loaded_checkpoint_can_be_set_anew(saved_uar):
+    model = load_checkpoint(saved_uar, refine=True, margin=0.4)[0]
+    assert model.refiner is not None and (model.config.refine, model.config.margin) == (True, 0.4)
+
+
+def test_fields_set_anew_leave_the_weights_as_they_are(saved_uar):
+    plain, changed = (load_checkpoint(saved_uar, **more)[0].state_dict() for more in ({}, {"refine": True}))
+    assert plain and all(torch.equal(tensor, changed[name]) for name, tensor in plain.items())
+
+
+def test_fields_set_anew_do_not_end_up_in_the_generation_settings(saved_uar):
+    assert "refine" not in load_checkpoint(saved_uar, refine=True)[0].generation_config.to_dict()
+
+
+def test_fields_set_anew_are_checked(saved_uar):
+    with pytest.raises(ValueError, match="^`margin` must be at least 0. Got -1.0"):
+        load_checkpoint(saved_uar, margin=-1.0)

@@ -13,6 +13,7 @@ from radscribe.training.recipe import (
     read_values,
     recipe_names,
     save_recipe,
+    split_stages,
 )
 
 NEEDED = {"model": "mcsam", "dataset": "data", "output_dir": "run", "max_steps": 10}
@@ -267,3 +268,71 @@ def test_a_size_of_the_model_at_the_top_level_is_sent_to_its_place(page):
         ValueError, match="Unknown recipe key `memory_dim`. It is a size of the model: `config.memory_dim`"
     ):
         load_recipe(page(), ["memory_dim=8"])
+
+
+# Several stages
+
+STAGES = "config: {num_prompts: 2, memory_size: 0}\nstages: [{max_steps: 3, config: {num_prompts: 5}}, {patience: 2}]"
+
+
+@pytest.fixture
+def stages(page):
+    return split_stages(load_recipe(page(STAGES)))
+
+
+def test_there_is_a_recipe_for_each_stage(stages):
+    assert [stage.max_steps for stage in stages] == [10, 3, 3]
+
+
+def test_the_first_stage_is_the_recipe_as_it_stands(page, stages):
+    assert stages[0] == load_recipe(page("config: {num_prompts: 2, memory_size: 0}"))
+
+
+def test_a_stage_changes_single_sizes_and_keeps_the_others(stages):
+    assert stages[1].config == {"num_prompts": 5, "memory_size": 0}
+
+
+def test_a_stage_keeps_what_the_one_before_changed(stages):
+    assert (stages[2].config["num_prompts"], stages[2].patience) == (5, 2)
+
+
+def test_no_stage_has_stages(stages):
+    assert all(stage.stages == [] for stage in stages)
+
+
+def test_a_recipe_without_later_stages_is_its_own_only_stage(page):
+    recipe = load_recipe(page())
+    assert split_stages(recipe) == [recipe]
+
+
+WRONG_STAGES = {
+    "[{learning_rat: 1.0}]": "Unknown stage 2 key `learning_rat`. Did you mean `learning_rate`?",
+    "[{}, {max_step: 1}]": "Unknown stage 3 key `max_step`. Did you mean `max_steps`?",
+    "[{batch_size: 3}]": "Unknown stage 2 key `batch_size`.",
+    "[{config: {num_promts: 3}}]": "Unknown config key `num_promts`. Did you mean `num_prompts`?",
+    "[{config: {num_prompts: many}}]": "`config.num_prompts` must be int. Got 'many'.",
+    "[{config: null}]": "`stage 2: config` must be dict. Got None.",
+    "[{max_steps: 0}]": "`max_steps` must be at least 1. Got 0.",
+    "[5]": "`stages` must hold mappings of keys to values. Got 5.",
+    "{max_steps: 5}": "`stages` must be list. Got {'max_steps': 5}.",
+}
+
+
+@pytest.mark.parametrize("text", WRONG_STAGES)
+def test_a_stage_that_cannot_be_is_refused_in_one_line(page, text):
+    with pytest.raises(ValueError, match=f"^{re.escape(WRONG_STAGES[text])}[^\n]*$"):
+        load_recipe(page(f"stages: {text}"))
+
+
+@pytest.mark.parametrize("model", ["mcsam", "uar"])
+def test_the_film_reader_must_fit_the_model(page, model):
+    """UAR reads by tokens or by a backbone, MCSAM by a backbone."""
+    given = {"mcsam": "image_tokenizer=runs/tok", "uar": "seed=1"}[model]
+    expected = {"mcsam": "`image_tokenizer` is a key of UAR's recipes", "uar": "needs `image_tokenizer`.* Got neither"}
+    with pytest.raises(ValueError, match=expected[model]):
+        load_recipe(page(), [f"model={model}", given])
+
+
+def test_uar_with_two_film_readers_is_refused(page):
+    with pytest.raises(ValueError, match=r"needs `image_tokenizer`.* Got both\.$"):
+        load_recipe(page(), ["model=uar", "image_tokenizer=runs/tok", "encoder=timm/resnet18"])

@@ -46,8 +46,10 @@ def load_checkpoint(name: str, **changes: Any) -> tuple[PreTrainedModel, ReportP
     kind = config.get("model_type")
     if kind not in MODELS:
         raise ValueError(f"The checkpoint `{name}` is a `{kind}` model. Expected one of: {', '.join(MODELS)}.")
+    # Handed to the model's `from_pretrained`, changes would not be checked and end up in its generation settings too.
+    changed = {"config": CONFIGS[kind].from_dict(config | changes)} if changes else {}
     try:
-        return MODELS[kind].from_pretrained(name, **changes), PROCESSORS[kind].from_pretrained(name)
+        return MODELS[kind].from_pretrained(name, **changed), PROCESSORS[kind].from_pretrained(name)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"The checkpoint `{name}` is not whole: {one_line(error)[:200]}") from error
 
@@ -105,7 +107,10 @@ def load_image_tokenizer(name: str) -> PreTrainedModel:
         kind = PretrainedConfig.get_config_dict(name)[0].get("model_type")
         if kind not in TOKENIZERS:
             raise ValueError(f"its model type is {kind!r}, expected one of {', '.join(TOKENIZERS)}")
-        return TOKENIZERS[kind].from_pretrained(name, dtype=torch.float32)
+        model, report = TOKENIZERS[kind].from_pretrained(name, dtype=torch.float32, output_loading_info=True)
+        if report["missing_keys"]:  # Transformers would fill them with random numbers
+            raise ValueError(f"its weights lack {', '.join(sorted(report['missing_keys'])[:3])}")
+        return model
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"`image_tokenizer`: no tokenizer of films at `{name}` ({one_line(error)[:200]}). "

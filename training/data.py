@@ -60,31 +60,47 @@ class StudyFilms(torch.utils.data.Dataset):
 
 
 class StudyTokens(torch.utils.data.Dataset):
-    """One item a study: `{"visual_ids": (V, L) token ids, "text": findings}`, its films tokenised once, here.
+    """One item a study: `{"visual_ids": (V, L) token ids, "text": findings}`; its films were tokenised before.
 
-    A frozen tokenizer gives the same ids for the same film: nothing but ids is needed of films that are not augmented.
+    A frozen tokenizer gives the same ids for the same film, so nothing but ids is needed while training. Augmented
+    films are kept in several versions, of which each visit takes one at random.
 
     Args:
-        films: the studies, without augmentation.
-        tokenize: (B, V, C, H, W), (B, V) -> ids (B, V, L).
-        collate: the collator of films.
-        device: where `tokenize` computes.
+        ids: of each study (copies, V, L), see `tokenize_films`.
+        findings: of each study.
     """
 
-    def __init__(self, films: StudyFilms, tokenize: Callable, collate: Callable, device: torch.device) -> None:
-        self.findings = films.findings
-        self.ids: list[torch.Tensor] = []
-        loader = torch.utils.data.DataLoader(films, batch_size=32, collate_fn=collate)
-        for batch in track(loader, "films to tokens", console=Console(stderr=True)):
-            mask = batch["view_mask"]
-            ids = tokenize(batch["pixel_values"].to(device), mask.to(device)).to("cpu", torch.int16)
-            self.ids += [row[valid.bool()] for row, valid in zip(ids, mask, strict=True)]
+    def __init__(self, ids: list[torch.Tensor], findings: list[str]) -> None:
+        self.ids, self.findings = ids, findings
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"visual_ids": self.ids[index], "text": self.findings[index]}
+        copies = self.ids[index]
+        return {"visual_ids": copies[int(torch.randint(len(copies), ()))], "text": self.findings[index]}
+
+
+def tokenize_films(
+    films: StudyFilms, tokenize: Callable, collate: Callable, device: torch.device, copies: int = 1, workers: int = 0
+) -> list[torch.Tensor]:
+    """Token ids of each study's films, as often as `copies` says (augmented anew): int16 (copies, V, L) a study.
+
+    Args:
+        films: the studies.
+        tokenize: (B, V, C, H, W), (B, V) -> ids (B, V, L).
+        collate: the collator of films.
+        device: where `tokenize` computes.
+        workers: processes that read films meanwhile.
+    """
+    rounds = [index for _ in range(copies) for index in range(len(films))]  # in one pass: workers keep their films
+    loader = torch.utils.data.DataLoader(films, 32, sampler=rounds, collate_fn=collate, num_workers=workers)
+    ids: list[torch.Tensor] = []
+    for batch in track(loader, "films to tokens", console=Console(stderr=True)):
+        mask = batch["view_mask"]
+        found = tokenize(batch["pixel_values"].to(device), mask.to(device)).to("cpu", torch.int16)
+        ids += [row[valid.bool()] for row, valid in zip(found, mask, strict=True)]
+    return [torch.stack(ids[index :: len(films)]) for index in range(len(films))]
 
 
 def collate_with(processor: ProcessorMixin, max_views: int) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:

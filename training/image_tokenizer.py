@@ -10,13 +10,14 @@ Shapes: n films, C channels, H = W = `image_processor.size` pixels, L codes of a
 import dataclasses
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
@@ -25,10 +26,11 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.models.janus.configuration_janus import JanusVQVAEConfig
 from transformers.models.janus.modeling_janus import JanusVQVAE
 
-from ..configuration.configuration_image_tokenizer import downsampling, film_channels
+from ..configuration.configuration_image_tokenizer import downsampling, film_channels, pixels_a_place
 from ..modeling.modeling_image_tokenizer import fold_pixels, unfold_pixels
 from ..processing.image_processing_cxr import CXRImageProcessor
 from .data import StudyFilms
+from .errors import one_line
 from .readers.studies import load_studies
 from .recipe import check_counts, fill_fields, parameters, refuse_unknown, save_recipe
 from .trainer import RunLog, leave_to_run_log
@@ -63,17 +65,21 @@ class TokenizerTraining(nn.Module):
         super().__init__()
         self.vq = vq
         self.used: Tensor = torch.zeros(vq.config.num_embeddings)  # how often since the last restart
-        self.encoded: Tensor | None = None  # (n L, width): what the encoder said of the last films
+        self.counted: Tensor = torch.zeros_like(self.used)  # how often since the last line of the log
+        self.encoded: Tensor = torch.empty(0)  # (n L, width): what the encoder said of the last films
 
     def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
         """(n, C, H, W) in [0, 1] -> `loss`, its two parts and the films as the codes say them (n, C, H, W)."""
         films = fold_pixels(pixel_values, self.vq.config)
         hidden = self.vq.quant_conv(self.vq.encoder(films))
+        is_first = not len(self.encoded)
         self.encoded = hidden.detach().permute(0, 2, 3, 1).flatten(0, 2)
-        if self.training and not self.used.any():
+        if self.training and is_first:
             self.restart_unused()  # before the first step: fresh codes lie far from all that the encoder says
         quantized, codebook_loss, ids = self.vq.quantize(hidden)
-        self.used += torch.bincount(ids.cpu(), minlength=len(self.used))
+        counts = torch.bincount(ids.cpu(), minlength=len(self.used))
+        self.used += counts
+        self.counted += counts
         # Normalised as the stock `decode` does, so that it gives these very films for the ids.
         decoded = self.vq.decoder(self.vq.post_quant_conv(F.normalize(quantized, dim=1)))
         error = decoded - films
@@ -93,6 +99,23 @@ class TokenizerTraining(nn.Module):
         rows = torch.randint(len(self.encoded), (len(unused),))
         self.vq.quantize.embedding.weight[unused] = self.encoded[rows].to(self.vq.quantize.embedding.weight.dtype)
         self.used.zero_()
+
+
+class TokenizerTrainer(Trainer):
+    """A Trainer whose log lines say how many codes the films since the last one used."""
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs |= describe_codes(self.model.counted)
+            self.model.counted.zero_()
+        super().log(logs, start_time)
+
+
+def describe_codes(counts: Tensor) -> dict[str, float]:
+    """Share of codes in use and their perplexity, 2 to the entropy of the codes: (K,) -> two figures."""
+    shares = counts / counts.sum()
+    entropy = -(shares * shares.clamp(min=1e-12).log2()).sum()
+    return {"codes_used": round((counts > 0).float().mean().item(), 4), "perplexity": round(2 ** entropy.item(), 1)}
 
 
 class RestartUnused(TrainerCallback):
@@ -138,11 +161,20 @@ def parse_tokenizer_recipe(values: dict[str, Any]) -> TokenizerRecipe:
     check_counts(recipe, "max_steps", "max_views", "batch_size", "restart_steps")
     refuse_unknown(recipe.config, JanusVQVAEConfig().to_dict(), "config")
     refuse_unknown(recipe.image_processor, parameters(CXRImageProcessor), "image_processor")
-    processor, config = CXRImageProcessor(**recipe.image_processor), JanusVQVAEConfig(**recipe.config)
+    processor = _make("image_processor", CXRImageProcessor, recipe.image_processor)
+    config = _make("config", JanusVQVAEConfig, recipe.config)
+    check_counts(config, "num_embeddings", "embed_dim", "latent_channels", "num_res_blocks")
     if list(processor.image_mean) != [0.0] or list(processor.image_std) != [1.0]:
         raise ValueError("`image_processor` must leave pixels in [0, 1]: image_mean [0.0], image_std [1.0].")
     if config.base_channels % 32:
         raise ValueError(f"`config.base_channels` must be a multiple of 32 (its norms). Got {config.base_channels}.")
+    if config.in_channels != (whole := film_channels(config) * pixels_a_place(config) ** 2) or (
+        config.out_channels != whole
+    ):
+        raise ValueError(
+            "`config.in_channels` and `config.out_channels` must be one number, r x r pixels of 1 or 3 channels. Got "
+            f"{config.in_channels} and {config.out_channels}."
+        )
     if film_channels(config) != processor.num_channels:
         raise ValueError(
             f"`config.in_channels` of {config.in_channels} reads films of {film_channels(config)} channels. Got "
@@ -155,6 +187,14 @@ def parse_tokenizer_recipe(values: dict[str, Any]) -> TokenizerRecipe:
             f"{downsampling(config)}. Got {config.num_patches}."
         )
     return recipe
+
+
+def _make(name: str, kind: Callable[..., Any], values: dict[str, Any]) -> Any:
+    """What these keys of the recipe make; a value of the wrong type in one line."""
+    try:
+        return kind(**values)
+    except (TypeError, StrictDataclassError) as error:
+        raise ValueError(f"`{name}` holds a value of the wrong type among {values}: {one_line(error)}.") from error
 
 
 def train_image_tokenizer(recipe: TokenizerRecipe) -> dict[str, Any]:
@@ -181,7 +221,7 @@ def train_image_tokenizer(recipe: TokenizerRecipe) -> dict[str, Any]:
     model = TokenizerTraining(
         JanusVQVAE(JanusVQVAEConfig(**recipe.config)).train().to(memory_format=torch.channels_last)
     )
-    trainer = Trainer(
+    trainer = TokenizerTrainer(
         model=model,
         args=_arguments(recipe),
         train_dataset=training,
@@ -229,7 +269,7 @@ def _arguments(recipe: TokenizerRecipe) -> TrainingArguments:
 
 
 @torch.inference_mode()
-def measure(model: TokenizerTraining, films: Iterable[Tensor], batch_size: int) -> dict[str, float]:
+def measure(model: TokenizerTraining, films: torch.utils.data.Dataset, batch_size: int) -> dict[str, float]:
     """How well films come back from their codes, and how many codes they use."""
     device = next(model.parameters()).device
     counts, error, pixels = torch.zeros(model.vq.config.num_embeddings), 0.0, 0
@@ -240,14 +280,7 @@ def measure(model: TokenizerTraining, films: Iterable[Tensor], batch_size: int) 
         error += (output["films"] - batch).abs().sum().item()
         pixels += batch.numel()
         counts += torch.bincount(output["ids"].flatten().cpu(), minlength=len(counts))
-    shares = counts / counts.sum()
-    entropy = -(shares * shares.clamp(min=1e-12).log2()).sum()
-    return {
-        "error_grey_levels": round(255 * error / pixels, 3),
-        "codes": len(counts),
-        "codes_used": round((counts > 0).float().mean().item(), 4),
-        "perplexity": round(2 ** entropy.item(), 1),
-    }
+    return {"error_grey_levels": round(255 * error / pixels, 3), "codes": len(counts)} | describe_codes(counts)
 
 
 @torch.inference_mode()

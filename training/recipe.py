@@ -18,7 +18,7 @@ from ..processing.augmentation_cxr import CXRAugmentation
 from ..processing.image_processing_cxr import CXRImageProcessor
 
 RECIPES = Path(__file__).parent / "recipes"
-CONFIGS = {"mcsam": MCSAMConfig, "uar": UARConfig}
+CONFIGS: dict[str, Any] = {"mcsam": MCSAMConfig, "uar": UARConfig}
 # No choice of a recipe's `config`: the tokenizers and the keys `encoder` and `image_processor` set them.
 FIXED = ("encoder", "image_tokenizer", "image_size", "vocab_size")
 # What a later stage may change: the course of its training, and in `config` which parts and weights it has.
@@ -45,6 +45,7 @@ class Recipe:
     image_processor: dict[str, Any] = dataclasses.field(default_factory=dict)
     augmentation: dict[str, Any] | None = None  # train-time changes of a film; null: none
     keep_films: bool = False  # hold films in memory at the model's size while training
+    token_copies: int = 1  # with an image tokenizer: augmented versions of a film made tokens once; 0: at every step
     report_style: str = "iu"  # cleaning rules: iu | mimic
     min_frequency: int = 3  # a word enters the vocabulary from so many occurrences on
     max_length: int = 60  # words of a report, start mark included
@@ -124,6 +125,8 @@ def parse_recipe(values: dict[str, Any]) -> Recipe:
     if recipe.precision not in ("fp32", "bf16", "fp16"):
         raise ValueError(f"`precision` must be fp32, bf16 or fp16. Got {recipe.precision!r}.")
     check_counts(recipe, "max_steps", "batch_size", "accumulation", "eval_steps", "eval_batch_size", "max_length")
+    if recipe.token_copies < 0:
+        raise ValueError(f"`token_copies` must be 0 or more. Got {recipe.token_copies}.")
     if recipe.pretrain_steps < 0:
         raise ValueError(f"`pretrain_steps` must be 0 or more. Got {recipe.pretrain_steps}.")
     if recipe.pretrain_steps and not recipe.encoder_learning_rate:
@@ -167,6 +170,7 @@ def split_stages(recipe: Recipe) -> list[Recipe]:
         if not isinstance(changes, dict):
             raise ValueError(f"`stages` must hold mappings of keys to values. Got {changes!r}.")
         refuse_unknown(changes, STAGE_KEYS, f"stage {number}")
+        typed(f"stage {number}: config", changes.get("config", {}), dict)
         values = values | changes | {"config": values["config"] | changes.get("config", {})}
         parsed.append(parse_recipe(values))
     return parsed

@@ -2,9 +2,8 @@
 
     python -m radscribe.training.retrieval MODEL --dataset DIR [--split val]
 
-Films and reports of a split are embedded as the model's alignment loss compares them, before the Transformer. A report
-that other studies have too ranks with them: 1 + the number of reports that are nearer than the true one.
-Without alignment loss, or by chance, the median rank is about half of the studies.
+Films and reports of a split are embedded as the model's alignment loss compares them, before the Transformer. A rank
+is 1 + the number of reports, other than the true text, that are nearer; by chance it is half of the studies.
 """
 
 import argparse
@@ -25,11 +24,13 @@ from .errors import one_line
 from .readers.studies import load_studies
 
 
-def rank_reports(films: Tensor, reports: Tensor) -> Tensor:
-    """Rank of the true report of each study by cosine, 1 = nearest: (S, D), (S, D) -> (S,)."""
-    cosines = F.normalize(films, dim=-1) @ F.normalize(reports, dim=-1).T  # (S, S)
-    # Equal reports differ in the last bits of their cosines.
-    return 1 + (cosines > cosines.diagonal()[:, None] + 1e-6).sum(1)
+def rank_reports(cosines: Tensor, texts: list[str]) -> Tensor:
+    """Rank of the true report of each study, 1 = nearest; ties share the middle: (S films, S reports) -> (S,)."""
+    kinds = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    kind = torch.tensor([kinds[text] for text in texts])
+    others = kind[:, None] != kind[None, :]  # a report that another study has word for word is as true
+    true = cosines.diagonal()[:, None]
+    return 1 + ((cosines > true) & others).sum(1) + 0.5 * ((cosines == true) & others).sum(1)
 
 
 def retrieve(model: str, dataset: Path, split: str = "val", batch_size: int = 32) -> dict[str, Any]:
@@ -47,8 +48,8 @@ def retrieve(model: str, dataset: Path, split: str = "val", batch_size: int = 32
     if not hasattr(network, "embed_reports"):
         raise ValueError(f"`{model}` compares films with no reports: it is a `{network.config.model_type}` model.")
     films, reports = _embed(network.eval(), StudyFilms(studies), processor, batch_size)
-    ranks = rank_reports(films, reports)
-    cosines = F.normalize(films, dim=-1) @ F.normalize(reports, dim=-1).T
+    cosines = F.normalize(films, dim=-1) @ F.normalize(reports, dim=-1).T  # (S, S)
+    ranks = rank_reports(cosines, list(studies["findings"]))
     others = ~torch.eye(len(ranks), dtype=torch.bool)
     recalls = {f"recall_{k}": round((ranks <= k).float().mean().item(), 4) for k in (1, 5, 10)}
     return {

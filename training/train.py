@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import json
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from typing import Any
 
 import datasets
 import torch
+from accelerate import PartialState
 from PIL import Image
 from transformers import (
     EarlyStoppingCallback,
@@ -32,7 +34,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from ..processing.augmentation_cxr import CXRAugmentation
 from ..processing.processing_report import ReportProcessor
 from .build import build_model, build_processor, load_checkpoint, set_generation
-from .data import StudyFilms, StudyTokens, collate_with
+from .data import StudyFilms, StudyTokens, collate_with, tokenize_films
 from .errors import one_line
 from .image_tokenizer import parse_tokenizer_recipe, train_image_tokenizer
 from .pretrain import pretrain_backbone
@@ -61,7 +63,9 @@ def train(recipe: str, overrides: list[str], resume: bool = False) -> dict[str, 
 
 def run_recipe(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
     """As `train`, for a recipe of a report generator that is parsed already."""
-    return run_stages(recipe, resume) if recipe.stages else run_stage(recipe, resume)
+    result = run_stages(recipe, resume) if recipe.stages else run_stage(recipe, resume)
+    _tokens_file(recipe).unlink(missing_ok=True)
+    return result
 
 
 def run_stages(recipe: Recipe, resume: bool) -> dict[str, Any]:
@@ -80,18 +84,20 @@ def run_stages(recipe: Recipe, resume: bool) -> dict[str, Any]:
             result = json.loads(done.read_text())
         else:
             print(f"stage {number}/{len(stages)}", file=sys.stderr, flush=True)
-            changed = None if number == 1 else {"init_from": str(run / f"stage_{number - 1}")}
             begun = resume and (folder / "recipe.yaml").is_file()
-            stage = stage if changed is None else dataclasses.replace(stage, **changed)
-            result = run_stage(stage, begun, changes.get("config", {}) if changed else None)
+            if number > 1:  # weights come from the stage before: none from a file, none pretrained again
+                before = str(run / f"stage_{number - 1}")
+                stage = dataclasses.replace(stage, init_from=before, encoder_weights=None, pretrain_steps=0)
+            result = run_stage(stage, begun, None if number == 1 else changes.get("config", {}))
         rows.append({"stage": number, "steps": result["steps"], "minutes": result["minutes"]} | _chosen(result))
-    for file in folder.iterdir():
-        if file.is_file():
-            shutil.copy2(file, run / file.name)
-    save_recipe(recipe, run / "recipe.yaml")
     result |= {"output_dir": str(run), "steps": sum(row["steps"] for row in rows), "rows": rows}
     result["minutes"] = round(sum(row["minutes"] for row in rows), 2)
-    (run / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    if PartialState().is_main_process:
+        for file in folder.iterdir():
+            if file.is_file():
+                shutil.copy2(file, run / file.name)
+        save_recipe(recipe, run / "recipe.yaml")
+        (run / "result.json").write_text(json.dumps(result, indent=2) + "\n")
     return result
 
 
@@ -135,6 +141,7 @@ def run_stage(recipe: Recipe, resume: bool = False, changes: dict[str, Any] | No
     }
     if trainer.is_world_process_zero():
         (run / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    PartialState().wait_for_everyone()  # a next stage reads what the main process writes
     return result
 
 
@@ -201,12 +208,25 @@ def _training_set(
     collate: Callable,
     device: torch.device,
 ) -> StudyFilms | StudyTokens:
-    """Films, or their tokens where a frozen tokenizer reads films that no augmentation changes."""
+    """Films, or their tokens where a frozen tokenizer reads them and new ones are not asked for at every step."""
     augmentation = None if recipe.augmentation is None else CXRAugmentation(**recipe.augmentation)
     films = StudyFilms(training, augmentation, keep=processor.image_processor if recipe.keep_films else None)
-    if augmentation is not None or getattr(model.config, "image_tokenizer", None) is None:
+    if getattr(model.config, "image_tokenizer", None) is None or not recipe.token_copies:
         return films
-    return StudyTokens(films, model.to(device).encoder.unifier.tokenize, collate, device)
+    file = _tokens_file(recipe)
+    with PartialState().main_process_first():  # the others, later stages and a resumed run find them made
+        if not file.is_file():
+            copies = 1 if augmentation is None else recipe.token_copies
+            tokenize = model.to(device).encoder.unifier.tokenize
+            file.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(tokenize_films(films, tokenize, collate, device, copies, recipe.workers), file)
+    return StudyTokens(torch.load(file, weights_only=True), films.findings)
+
+
+def _tokens_file(recipe: Recipe) -> Path:
+    """Where the training films' tokens lie while a run lasts, beside the folders of its stages."""
+    run = Path(recipe.output_dir)
+    return (run.parent if re.fullmatch(r"stage_\d+", run.name) else run) / "tokens.pt"
 
 
 def _try_generation(model: PreTrainedModel, processor: ReportProcessor, generation: dict[str, Any]) -> None:
