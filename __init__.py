@@ -1,6 +1,6 @@
 """radscribe writes the findings of a chest X-ray report. Not a medical device.
 
-Importing it registers its models and processors with the Auto classes of Transformers.
+Importing it registers its models and processors with the Auto classes of Transformers, and its pipeline.
 """
 
 import transformers
@@ -12,6 +12,7 @@ from .modeling.modeling_mcsam import MCSAMForConditionalGeneration
 from .modeling.modeling_uar import UARForConditionalGeneration
 from .processing.augmentation_cxr import CXRAugmentation
 from .processing.image_processing_cxr import CXRImageProcessor
+from .processing.pipeline_report import ReportPipeline, register_pipeline
 from .processing.processing_mcsam import MCSAMProcessor
 from .processing.processing_uar import UARProcessor
 
@@ -30,12 +31,15 @@ for config, model, processor in (
     AutoImageProcessor.register(config, slow_image_processor_class=CXRImageProcessor, exist_ok=True)
     AutoProcessor.register(config, processor, exist_ok=True)
 
+register_pipeline()
+
 __all__ = [
     "CXRAugmentation",
     "CXRImageProcessor",
     "MCSAMConfig",
     "MCSAMForConditionalGeneration",
     "MCSAMProcessor",
+    "ReportPipeline",
     "UARConfig",
     "UARForConditionalGeneration",
     "UARProcessor",

@@ -181,6 +181,18 @@ def ablate(recipe: Recipe, overrides: Overrides = None, as_json: AsJson = False)
 
 
 @app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="Folder of a trained model, or its name on the Hub.")],
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a flat Hub folder that loads with and without this package."""
+    from .training.export_hub import export as work
+
+    _run(lambda: work(run, out), _show_values, as_json)
+
+
+@app.command()
 def generate(
     model: Annotated[str, typer.Option(help="Folder of a trained model, or its name on the Hub.")],
     images: Annotated[list[Path] | None, typer.Argument(help="Views of ONE study.")] = None,

@@ -48,6 +48,10 @@ class ReportConfig(PretrainedConfig):
         self.initializer_range = self.decoder.d_model**-0.5 if initializer_range is None else initializer_range
         self.decoder.init_std = self.initializer_range
         kwargs.pop("is_encoder_decoder", None)
+        if not __name__.startswith("transformers_modules"):
+            # A repository names its pipeline's code here, and Transformers would refuse the model without
+            # `trust_remote_code` although this package brings the same pipeline.
+            kwargs.pop("custom_pipelines", None)
         super().__init__(is_encoder_decoder=True, **special, **kwargs)
         # On transformers 5.x the base class keeps no special ids of an encoder-decoder but those set by hand.
         for name, value in special.items():

@@ -9,7 +9,7 @@ from radscribe.processing.augmentation_cxr import CXRAugmentation
 from radscribe.processing.image_processing_cxr import CXRImageProcessor, read_grey
 from radscribe.processing.processing_mcsam import MCSAMProcessor
 from radscribe.processing.processing_text import build_tokenizer
-from radscribe.training.data import StudyFilms, StudyTokens, collate_with, shuffled_films, single_films
+from radscribe.training.data import StudyFilms, StudyTokens, collate_with, shuffled_films, single_films, tokenize_films
 
 
 @pytest.fixture
@@ -159,7 +159,8 @@ def tokens(studies, processor):
 
     def make(max_views=4):
         collate = collate_with(processor, max_views)
-        return StudyTokens(StudyFilms(studies), tokenize, collate, torch.device("cpu")), collate
+        films = StudyFilms(studies)
+        return StudyTokens(tokenize_films(films, tokenize, collate, torch.device("cpu")), films.findings), collate
 
     return make
 
@@ -202,10 +203,23 @@ def test_there_is_one_item_of_tokens_a_study_with_its_findings(studies, tokens):
 def test_codes_of_a_large_codebook_stay_what_they_are(studies, processor):
     """The DALL-E dVAE has 8,192, the largest VQ model of Janus 16,384."""
     collate = collate_with(processor, 4)
-    items = StudyTokens(
-        StudyFilms(studies), lambda films, mask: mask[..., None].long() * 16383, collate, torch.device("cpu")
+    ids = tokenize_films(
+        StudyFilms(studies), lambda films, mask: mask[..., None] * 16383, collate, torch.device("cpu")
     )
-    assert collate([items[0]])["visual_ids"].tolist() == [[[16383]]]
+    assert collate([StudyTokens(ids, [""] * 3)[0]])["visual_ids"].tolist() == [[[16383]]]
+
+
+def test_augmented_films_are_tokenised_in_as_many_versions_as_asked_for(studies, processor, augmentation):
+    films = StudyFilms(studies, augmentation)
+    ids = tokenize_films(films, tokenize, collate_with(processor, 4), torch.device("cpu"), copies=3)
+    assert [tuple(study.shape) for study in ids] == [(3, 1, 4), (3, 2, 4), (3, 3, 4)]
+    assert all(len(study.unique(dim=0)) == 3 for study in ids)
+
+
+def test_a_visit_takes_one_of_a_studys_versions():
+    versions = torch.arange(3).view(3, 1, 1)
+    items = StudyTokens([versions], [""])
+    assert {int(items[0]["visual_ids"]) for _ in range(100)} == {0, 1, 2}
 
 
 @pytest.mark.parametrize("studies_of_set", [2, 3, 40])

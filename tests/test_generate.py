@@ -210,7 +210,7 @@ def test_a_split_that_is_not_there_is_one_line(radscribe, checkpoint, dataset):
 def test_a_checkpoint_of_another_model_type_is_one_line(radscribe, draw_film, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     code, out, err = radscribe("generate", "--model", tmp_path, draw_film("a.png"))
-    assert (code, out) == (2, "") and re.fullmatch(r"Error: [^\n]*`bert` model. Expected `mcsam`.\n", err)
+    assert (code, out) == (2, "") and re.fullmatch(r"Error: [^\n]*`bert` model. Expected one of: mcsam, uar.\n", err)
 
 
 def test_a_failed_call_leaves_no_reports_behind(write, dataset, tmp_path):

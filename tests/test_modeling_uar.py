@@ -20,13 +20,8 @@ TOKENIZER = {
 }
 DALLE = {"model_type": "flava_image_codebook", "hidden_size": 4, "vocab_size": 20}
 RESNET = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}
-DECODER = {
-    "d_model": 16,
-    "decoder_layers": 2,
-    "decoder_ffn_dim": 32,
-    "decoder_attention_heads": 2,
-    "max_position_embeddings": 32,
-}
+DECODER = {"d_model": 16, "decoder_layers": 2, "decoder_ffn_dim": 32, "decoder_attention_heads": 2}
+DECODER |= {"max_position_embeddings": 32}
 
 
 def make_config(**changes):
@@ -39,10 +34,11 @@ def make_model(**changes):
     model = UARForConditionalGeneration(make_config(**changes)).eval()
     if model.refiner is not None:  # a mask as training leaves it
         torch.nn.init.normal_(model.refiner.mask_logits, std=0.01)
-    if model.config.encoder is None:  # fresh codes lie so near each other that every place would get the same one
-        tokenizer = model.encoder.unifier.tokenizer.model
-        if hasattr(tokenizer, "quantize"):
-            torch.nn.init.normal_(tokenizer.quantize.embedding.weight)
+    if getattr(model.config.image_tokenizer, "model_type", "") == "janus_vqgan":
+        vq = model.encoder.unifier.tokenizer.model  # codes as training sets them: fresh ones make all places one code
+        films = torch.rand(8, 4, 8, 8) * torch.linspace(0, 2, 8).view(8, 1, 1, 1) - 1
+        rows = vq.quant_conv(vq.encoder(films)).permute(0, 2, 3, 1).flatten(0, 2)
+        vq.quantize.embedding.weight.data = rows[torch.randperm(len(rows))[:24]].detach()
     return model
 
 

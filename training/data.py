@@ -78,7 +78,9 @@ class StudyTokens(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         copies = self.ids[index]
-        return {"visual_ids": copies[int(torch.randint(len(copies), ()))], "text": self.findings[index]}
+        # Nothing is drawn of a single copy: a run that is resumed then ends like one that was not cut off.
+        choice = int(torch.randint(len(copies), ())) if len(copies) > 1 else 0
+        return {"visual_ids": copies[choice], "text": self.findings[index]}
 
 
 def tokenize_films(
