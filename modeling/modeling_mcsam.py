@@ -165,7 +165,7 @@ class MCSAMEncoder(MCSAMPreTrainedModel):
         self.visual = VisualTokens(config.encoder, config.d_model, config.max_views, config.visual_dropout)
         self.memory = MemoryBank(config) if config.memory_size else nn.Identity()
         self.alignment = SemanticAlignment(config) if config.sam_layers else None
-        self.encoder = VisualEncoder(config.decoder, config.encoder_layers, config._attn_implementation)
+        self.encoder = VisualEncoder(config.decoder, config.encoder_layers)
         self.post_init()
 
     def forward(
@@ -184,7 +184,8 @@ class MCSAMEncoder(MCSAMPreTrainedModel):
         view_mask = check_views(pixel_values, view_mask, self.config.max_views)
         visual, mask = self.visual(pixel_values, view_mask)  # V: (B, N, D), (B, N)
         visual = self.memory(visual)  # V'
-        hidden = self.encoder(visual, mask)
+        encoded = self.encoder(visual, mask, output_attentions, output_hidden_states)
+        hidden = encoded.last_hidden_state
         semantics = None
         if self.alignment is not None:
             pooled = self.alignment.encode_films(visual, mask)  # H^v_0
@@ -193,7 +194,13 @@ class MCSAMEncoder(MCSAMPreTrainedModel):
                 # e^v is added to all that the decoder attends to: the one place that fits both "to the decoder"
                 # (abstract) and "to the visual encoder" (a secondary source); mcsam.md 8 row 16.
                 hidden = hidden + self.alignment.semantic(pooled)[:, None]
-        return ReportEncoderOutput(last_hidden_state=hidden, visual_mask=mask, visual_semantics=semantics)
+        return ReportEncoderOutput(
+            last_hidden_state=hidden,
+            visual_mask=mask,
+            visual_semantics=semantics,
+            hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
+        )
 
 
 class PromptedCache(EncoderDecoderCache):
@@ -228,7 +235,6 @@ class MCSAMForConditionalGeneration(ReportGenerationMixin, MCSAMPreTrainedModel)
     def __init__(self, config: MCSAMConfig) -> None:
         super().__init__(config)
         config.decoder.vocab_size = config.decoder.decoder_vocab_size = config.vocab_size
-        config.decoder._attn_implementation = config._attn_implementation
         self.encoder = MCSAMEncoder(config)
         P = config.num_prompts
         self.prompts = nn.Parameter(torch.empty(P, config.d_model)) if P else None
@@ -275,6 +281,10 @@ class MCSAMForConditionalGeneration(ReportGenerationMixin, MCSAMPreTrainedModel)
         )
         decoded.last_hidden_state = decoded.last_hidden_state[:, -T:]
         decoded.past_key_values = cache
+        # Of words alone, as of any decoder. What a row of self-attention lacks to one went to the prompts.
+        for name, columns in (("hidden_states", 0), ("attentions", P), ("cross_attentions", 0)):
+            layers = getattr(decoded, name)
+            setattr(decoded, name, layers and tuple(layer[..., -T:, columns:] for layer in layers))
         return decoded
 
     def _losses(

@@ -3,6 +3,7 @@
 Shapes: B studies, V views, N visual tokens of all views, T words, D model width.
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, GenerationMixin, PretrainedConfig, PreTrainedModel, SiglipVisionConfig
 from transformers.cache_utils import EncoderDecoderCache
-from transformers.modeling_outputs import ModelOutput
+from transformers.modeling_outputs import BaseModelOutput, ModelOutput
 from transformers.models.siglip.modeling_siglip import SiglipEncoder
 
 
@@ -22,6 +23,8 @@ class ReportEncoderOutput(ModelOutput):
         last_hidden_state: visual tokens as the decoder attends to them, (B, N, D).
         visual_mask: 1 where a visual token belongs to a film, (B, N).
         visual_semantics: the study's films in the space shared with reports, (B, D); None without alignment.
+        hidden_states: on request, what goes into each layer and what leaves the last one, (B, N, D) each.
+        attentions: on request, of each layer (B, heads, N, N); eager attention alone has them.
     """
 
     last_hidden_state: Tensor | None = None
@@ -33,7 +36,11 @@ class ReportEncoderOutput(ModelOutput):
 
 @dataclass
 class ReportOutput(ModelOutput):
-    """Logits (B, T, vocabulary) and, with labels, `loss` and the parts it is the weighted sum of."""
+    """Logits (B, T, vocabulary) and, with labels, `loss` and the parts it is the weighted sum of.
+
+    States (B, T, D) and attentions (B, heads, T, words before and with it), (B, heads, T, N) of the decoder's layers
+    are those of words alone.
+    """
 
     loss: Tensor | None = None
     generation_loss: Tensor | None = None
@@ -157,22 +164,40 @@ class VisualTokens(nn.Module):
 class VisualEncoder(nn.Module):
     """Pre-norm Transformer encoder over visual tokens that are embedded already: (B, N, D) -> (B, N, D)."""
 
-    def __init__(self, decoder: PretrainedConfig, layers: int, attention: str | None) -> None:
+    def __init__(self, decoder: PretrainedConfig, layers: int) -> None:
         super().__init__()
+        self.decoder = decoder
         config = SiglipVisionConfig(
             hidden_size=decoder.d_model,
             intermediate_size=decoder.decoder_ffn_dim,
             num_attention_heads=decoder.decoder_attention_heads,
             num_hidden_layers=layers,
             attention_dropout=decoder.attention_dropout,
-            attn_implementation=attention,
+            attn_implementation=decoder._attn_implementation,
         )
         self.encoder = SiglipEncoder(config)
         self.norm = nn.LayerNorm(decoder.d_model)
 
-    def forward(self, tokens: Tensor, mask: Tensor, **kwargs: Any) -> Tensor:
+    def forward(
+        self, tokens: Tensor, mask: Tensor, output_attentions: bool | None, output_hidden_states: bool | None
+    ) -> BaseModelOutput:
+        """(B, N, D), (B, N) of 0/1 -> states (B, N, D), and on request those of each layer and its attention."""
+        # `set_attn_implementation()` reaches the configurations of models alone; these layers have one of their own.
+        self.encoder.config._attn_implementation = self.decoder._attn_implementation
         bias = additive_mask(mask, tokens.dtype)
-        return self.norm(self.encoder(inputs_embeds=tokens, attention_mask=bias, **kwargs).last_hidden_state)
+        states, weights = [tokens], []
+        with ExitStack() as hooks:  # the stock layers keep their weights to themselves
+            for layer in self.encoder.layers if output_attentions else ():
+                keep = layer.self_attn.register_forward_hook(lambda *call: weights.append(call[-1][1]))
+                hooks.enter_context(keep)
+            for layer in self.encoder.layers:
+                states.append(layer(states[-1], bias))
+        states[-1] = self.norm(states[-1])
+        return BaseModelOutput(
+            last_hidden_state=states[-1],
+            hidden_states=tuple(states) if output_hidden_states else None,
+            attentions=tuple(w for w in weights if w is not None) if output_attentions else None,
+        )
 
 
 class ReportGenerationMixin(GenerationMixin):
@@ -202,6 +227,13 @@ class ReportGenerationMixin(GenerationMixin):
     def set_output_embeddings(self, value: nn.Linear) -> None:
         self.lm_head = value
 
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:
+        """As everywhere in Transformers, which tells the decoder's configuration alone of the new size."""
+        table = super().resize_token_embeddings(*args, **kwargs)
+        config = self.config
+        config.vocab_size = config.decoder.vocab_size = config.decoder.decoder_vocab_size = table.num_embeddings
+        return table
+
     def forward(
         self,
         pixel_values: Tensor | None = None,
@@ -229,10 +261,16 @@ class ReportGenerationMixin(GenerationMixin):
         Raises:
             ValueError: neither films nor encoder outputs, neither labels nor decoder input, too many words.
         """
+        asked = {
+            "output_attentions": self.config.output_attentions if output_attentions is None else output_attentions,
+            "output_hidden_states": (
+                self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+            ),
+        }
         if encoder_outputs is None:
             if pixel_values is None and not encoder_inputs:
                 raise ValueError("Either `pixel_values` or `encoder_outputs` is needed. Got neither.")
-            encoder_outputs = self.encoder(pixel_values, view_mask, **encoder_inputs)
+            encoder_outputs = self.encoder(pixel_values, view_mask, **asked, **encoder_inputs)
         if decoder_input_ids is None:
             decoder_input_ids = self._shift_labels(labels)
         words = self.embed_words(decoder_input_ids)  # (B, T, D)
@@ -242,8 +280,7 @@ class ReportGenerationMixin(GenerationMixin):
             decoder_attention_mask,
             past_key_values,
             use_cache=labels is None if use_cache is None else use_cache,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
+            **asked,
         )
         logits = self.lm_head(decoded.last_hidden_state)
         losses: dict[str, Any] = {}
@@ -257,6 +294,8 @@ class ReportGenerationMixin(GenerationMixin):
             decoder_attentions=decoded.attentions,
             cross_attentions=decoded.cross_attentions,
             encoder_last_hidden_state=encoder_outputs.last_hidden_state,
+            encoder_hidden_states=encoder_outputs.hidden_states,
+            encoder_attentions=encoder_outputs.attentions,
         )
         return output if return_dict else output.to_tuple()
 

@@ -189,7 +189,6 @@ class UARPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _no_split_modules = ["MarianDecoderLayer", "SiglipEncoderLayer"]
     # The tokenizer's arg max flips in half precision: its weights stay as they are.
-    _keep_in_fp32_modules = ["tokenizer"]
     _keep_in_fp32_modules_strict = ["tokenizer"]
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -222,7 +221,7 @@ class UAREncoder(UARPreTrainedModel):
             self.visual = VisualTokens(config.encoder, D, config.max_views, config.decoder.dropout)
         self.aligner = Aligner(config) if config.basis_size else None
         self.norm = nn.LayerNorm(D)
-        self.encoder = VisualEncoder(config.decoder, config.encoder_layers, config._attn_implementation)
+        self.encoder = VisualEncoder(config.decoder, config.encoder_layers)
         self.post_init()
 
     def forward(
@@ -241,6 +240,8 @@ class UAREncoder(UARPreTrainedModel):
         """
         if visual_ids is None:
             view_mask = check_views(pixel_values, view_mask, self.config.max_views)
+        elif view_mask is None:
+            view_mask = torch.ones_like(visual_ids[..., 0])
         if self.config.encoder is not None:
             tokens, mask = self.visual(pixel_values, view_mask)
             aligned = tokens if self.aligner is None else self.aligner(tokens)
@@ -251,9 +252,12 @@ class UAREncoder(UARPreTrainedModel):
             aligned = self.align(self.unifier.table, ids)  # F^I: (B, V, L, D)
             hidden = self._place(self.norm(aligned)).flatten(1, 2)
             aligned = aligned.flatten(1, 2)
+        encoded = self.encoder(hidden, mask, output_attentions, output_hidden_states)
         return ReportEncoderOutput(
-            last_hidden_state=self.encoder(hidden, mask),
+            last_hidden_state=encoded.last_hidden_state,
             visual_mask=mask,
+            hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
             # L_Global needs one vector a study: the mean over its tokens (our reading 8).
             visual_semantics=mean_of(aligned, mask),
         )
@@ -298,7 +302,6 @@ class UARForConditionalGeneration(ReportGenerationMixin, UARPreTrainedModel):
     def __init__(self, config: UARConfig) -> None:
         super().__init__(config)
         config.decoder.vocab_size = config.decoder.decoder_vocab_size = config.vocab_size
-        config.decoder._attn_implementation = config._attn_implementation
         self.encoder = UAREncoder(config)
         self.norm = nn.LayerNorm(config.d_model)
         self.decoder = BiasedDecoder(config.decoder)

@@ -86,7 +86,7 @@ class StudyTokens(torch.utils.data.Dataset):
 def tokenize_films(
     films: StudyFilms, tokenize: Callable, collate: Callable, device: torch.device, copies: int = 1, workers: int = 0
 ) -> list[torch.Tensor]:
-    """Token ids of each study's films, as often as `copies` says (augmented anew): int16 (copies, V, L) a study.
+    """Token ids of each study's films, as often as `copies` says (augmented anew): int32 (copies, V, L) a study.
 
     Args:
         films: the studies.
@@ -100,7 +100,7 @@ def tokenize_films(
     ids: list[torch.Tensor] = []
     for batch in track(loader, "films to tokens", console=Console(stderr=True)):
         mask = batch["view_mask"]
-        found = tokenize(batch["pixel_values"].to(device), mask.to(device)).to("cpu", torch.int16)
+        found = tokenize(batch["pixel_values"].to(device), mask.to(device)).to("cpu", torch.int32)
         ids += [row[valid.bool()] for row, valid in zip(found, mask, strict=True)]
     return [torch.stack(ids[index :: len(films)]) for index in range(len(films))]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, ProcessorMixin
 
-from ..processing.pipeline_report import TASK, ReportPipeline
+from ..processing.pipeline_report import TASK, TEXT_TASK, ReportPipeline
 from .build import load_checkpoint
 
 # The elder name of the last one is 4.57's.
@@ -110,8 +110,9 @@ def _write_auto_maps(out: Path, model: PreTrainedModel, processor: ProcessorMixi
     config = {"AutoConfig": _reference(type(model.config))}
     config |= dict.fromkeys(MODEL_CLASSES, _reference(type(model)))
     pipeline = {"impl": _reference(ReportPipeline), "pt": ["AutoModel"], "type": "image"}
+    pipelines = dict.fromkeys((TASK, TEXT_TASK), pipeline)
     # Without a dtype 5.x takes that of the file and 4.57 fp32: two versions would write two texts.
-    _update(out / "config.json", {"auto_map": config, "custom_pipelines": {TASK: pipeline}, "dtype": "float32"})
+    _update(out / "config.json", {"auto_map": config, "custom_pipelines": pipelines, "dtype": "float32"})
     images = {"AutoImageProcessor": _reference(type(processor.image_processor))}
     maps = {"auto_map": {"AutoProcessor": _reference(type(processor))} | images}
     _update(out / "preprocessor_config.json", maps)

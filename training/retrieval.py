@@ -44,6 +44,8 @@ def retrieve(model: str, dataset: Path, split: str = "val", batch_size: int = 32
         ValueError: no such checkpoint, data set or split; a model that embeds no reports.
     """
     studies = load_studies(dataset, split)
+    if len(studies) < 2:
+        raise ValueError(f"Ranks need at least two studies. The split `{split}` has {len(studies)}.")
     network, processor = load_checkpoint(model)
     if not hasattr(network, "embed_reports"):
         raise ValueError(f"`{model}` compares films with no reports: it is a `{network.config.model_type}` model.")
