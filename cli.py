@@ -193,6 +193,22 @@ def export(
 
 
 @app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `radscribe export` wrote.")],
+    repo_id: Annotated[str, typer.Argument(help='Repository on the Hub, "user/name"; made where missing.')],
+    private: Annotated[bool, typer.Option("--private", help="Where it is made: for you alone.")] = False,
+    tag: Annotated[str | None, typer.Option(help="Of this version; left out: v and the package's version.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Upload an exported model to the Hub as one commit, and tag it."""
+    from importlib.metadata import version
+
+    from .training.push import push as work
+
+    _run(lambda: work(folder, repo_id, tag or f"v{version('radscribe')}", private), _show_values, as_json)
+
+
+@app.command()
 def generate(
     model: Annotated[str, typer.Option(help="Folder of a trained model, or its name on the Hub.")],
     images: Annotated[list[Path] | None, typer.Argument(help="Views of ONE study.")] = None,

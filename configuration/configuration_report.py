@@ -8,6 +8,16 @@ from transformers.models.marian.configuration_marian import MarianConfig
 SubConfig: TypeAlias = PretrainedConfig | dict[str, Any] | None
 
 
+class PresentParts:
+    """`sub_configs` of a configuration whose parts may be None, which Transformers 4.57 stumbles over."""
+
+    def __init__(self, **parts: Any) -> None:
+        self.parts = parts
+
+    def __get__(self, config: PretrainedConfig | None, kind: type) -> dict[str, Any]:
+        return {name: part for name, part in self.parts.items() if config is None or getattr(config, name, None)}
+
+
 class ReportConfig(PretrainedConfig):
     r"""
     Base of the models' configurations. The decoder's width is the D of the whole model.
@@ -47,6 +57,8 @@ class ReportConfig(PretrainedConfig):
         self.decoder = make_decoder_config(decoder, self.decoder_sizes, vocab_size, special)
         self.initializer_range = self.decoder.d_model**-0.5 if initializer_range is None else initializer_range
         self.decoder.init_std = self.initializer_range
+        # Transformers 4.57 ties the head by the decoder's word, 5.x by that of the whole model.
+        self.decoder.tie_word_embeddings = kwargs.get("tie_word_embeddings", True)
         kwargs.pop("is_encoder_decoder", None)
         if not __name__.startswith("transformers_modules"):
             # A repository names its pipeline's code here, and Transformers would refuse the model without

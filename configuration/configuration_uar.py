@@ -11,7 +11,7 @@ from transformers.models.flava.configuration_flava import FlavaImageCodebookConf
 from transformers.models.marian.configuration_marian import MarianConfig
 
 from .configuration_image_tokenizer import downsampling, make_tokenizer_config
-from .configuration_report import ReportConfig, SubConfig, make_visual_config
+from .configuration_report import PresentParts, ReportConfig, SubConfig, make_visual_config
 
 
 class UARConfig(ReportConfig):
@@ -47,7 +47,7 @@ class UARConfig(ReportConfig):
 
     model_type = "uar"
     # One class for the generic code of Transformers; `make_tokenizer_config` chooses by `model_type`.
-    sub_configs = {"image_tokenizer": FlavaImageCodebookConfig, "encoder": AutoConfig, "decoder": MarianConfig}
+    sub_configs = PresentParts(image_tokenizer=FlavaImageCodebookConfig, encoder=AutoConfig, decoder=MarianConfig)
     keys_to_ignore_at_inference = ["past_key_values", "generation_loss", "alignment_loss", "mask_loss"]
     decoder_sizes: ClassVar[dict[str, Any]] = {
         "d_model": 512,  # our reading 2: Transformer-Base

@@ -6,6 +6,7 @@
 Neither has a decoder here. Shapes: n films, C channels, H = W pixels, L = (H / M)^2 tokens.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -29,6 +30,15 @@ class ImageTokenizer(nn.Module):
     def train(self, mode: bool = True) -> "ImageTokenizer":
         """Always as in inference."""
         return super().train(False)
+
+    def _apply(self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> "ImageTokenizer":
+        """`.half()`, `.bfloat16()` and `.to(dtype)` of the model around it move the weights and do not round them."""
+
+        def move(tensor: Tensor) -> Tensor:
+            changed = change(tensor)
+            return tensor.to(changed.device) if changed.dtype.itemsize < tensor.dtype.itemsize else changed
+
+        return super()._apply(move, recurse)
 
     @torch.no_grad()
     def forward(self, films: Tensor) -> Tensor:

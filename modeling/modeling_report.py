@@ -179,7 +179,11 @@ class VisualEncoder(nn.Module):
         self.norm = nn.LayerNorm(decoder.d_model)
 
     def forward(
-        self, tokens: Tensor, mask: Tensor, output_attentions: bool | None, output_hidden_states: bool | None
+        self,
+        tokens: Tensor,
+        mask: Tensor,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
     ) -> BaseModelOutput:
         """(B, N, D), (B, N) of 0/1 -> states (B, N, D), and on request those of each layer and its attention."""
         # `set_attn_implementation()` reaches the configurations of models alone; these layers have one of their own.

@@ -41,7 +41,7 @@ _SMALLEST_SIDE = 8  # pixels; below it no anatomy is left, and a 1x1 file is a b
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, the weights of Pillow's convert("L")
 
 
-class CXRImagesKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]  # its base is unread
+class CXRImageProcessorKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]  # its base is unread
     """Keywords of one call beside those of Transformers (size, image_mean, ...), for its merging of keywords."""
 
     resize: int | None
@@ -69,7 +69,7 @@ class CXRImageProcessor(BaseImageProcessor):
     """
 
     model_input_names = ["pixel_values", "view_mask"]
-    valid_kwargs = CXRImagesKwargs
+    valid_kwargs = CXRImageProcessorKwargs
 
     def __init__(
         self,

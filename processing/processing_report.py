@@ -13,7 +13,7 @@ import numpy as np
 from transformers import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
 
-from .image_processing_cxr import CXRImagesKwargs
+from .image_processing_cxr import CXRImageProcessorKwargs
 from .processing_text import clean_report, restore_report, save_tokenizer
 
 IGNORED_LABEL = -100  # what PyTorch's cross-entropy skips
@@ -25,7 +25,7 @@ class ReportProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call
     The type checker does not read Transformers, so it cannot know that this is a typed dictionary.
     """
 
-    images_kwargs: CXRImagesKwargs
+    images_kwargs: CXRImageProcessorKwargs
     _defaults = {
         "text_kwargs": {"padding": True, "truncation": True, "add_special_tokens": True},
     }
@@ -68,8 +68,6 @@ class ReportProcessor(ProcessorMixin):
         self,
         images: Any = None,
         text: str | Sequence[str] | None = None,
-        *,
-        return_tensors: str | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
         """Films, reports or both -> `pixel_values` (B, V, C, H, W), `view_mask` (B, V), `labels` (B, T).
@@ -77,8 +75,8 @@ class ReportProcessor(ProcessorMixin):
         Args:
             images: one image, a list (that many studies of one view) or a list of lists (studies of several views).
             text: the report of each study, as written; a string for one study.
-            kwargs: `max_length`, `padding`, `truncation`, `add_special_tokens` for the reports, image settings for the
-                films; flat, or in `text_kwargs` and `images_kwargs`.
+            kwargs: `return_tensors`; `max_length`, `padding`, `truncation`, `add_special_tokens` for the reports, image
+                settings for the films; flat, or in `common_kwargs`, `text_kwargs` and `images_kwargs`.
 
         Raises:
             ValueError: neither is given, or their numbers differ; see also `CXRImageProcessor.preprocess`.
@@ -88,7 +86,6 @@ class ReportProcessor(ProcessorMixin):
         merged = self._merge_kwargs(
             ReportProcessorKwargs,
             tokenizer_init_kwargs=self.tokenizer.init_kwargs,
-            return_tensors=return_tensors,
             **kwargs,
         )
         data: dict[str, Any] = {}
@@ -104,7 +101,8 @@ class ReportProcessor(ProcessorMixin):
                     "studies (a list of images is that many studies; views of one study go in a list of their own)."
                 )
             data["labels"] = self._make_labels(reports, merged["text_kwargs"])
-        return BatchFeature(data, tensor_type=return_tensors)
+        kind = "images_kwargs" if text is None else "text_kwargs"
+        return BatchFeature(data, tensor_type=merged[kind].get("return_tensors"))
 
     def _make_labels(self, reports: list[str], settings: dict[str, Any]) -> Any:
         """Reports -> label ids (B, T), padded with -100; a list of lists with `padding=False`."""
@@ -122,6 +120,22 @@ class ReportProcessor(ProcessorMixin):
         for row, report in zip(labels, ids, strict=True):
             row[: len(report)] = report
         return labels
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """The beginning of a report -> its word ids, without start or end token; [] for a blank text.
+
+        Raises:
+            ValueError: words that the vocabulary lacks.
+        """
+        words = clean_report(text, self.report_style).split()
+        if words and words[-1] == "." and not text.rstrip().endswith("."):
+            words.pop()  # cleaning ends every sentence, this one goes on
+        ids = self.tokenizer(" ".join(words), add_special_tokens=False)["input_ids"]
+        known = self.tokenizer.get_vocab()
+        if self.tokenizer.unk_token_id in ids:
+            lacking = ", ".join(word for word in words if word not in known)
+            raise ValueError(f"`text` must be in words of the model's vocabulary. It lacks: {lacking}.")
+        return ids
 
     def decode(self, token_ids: Any, skip_special_tokens: bool = True, clean: bool = False, **kwargs: Any) -> str:
         """Word ids (T,) of one report -> sentences a person would read: up to the end token, without padding or -100.

@@ -64,13 +64,19 @@ class StudyTester:
         words = torch.randint(4, 30, (self.batch_size, self.seq_length))
         masks = {"view_mask": torch.ones(self.batch_size, self.views, dtype=torch.long)}
         masks["decoder_attention_mask"] = torch.ones_like(words)
-        return self.get_config(), {"pixel_values": films, "decoder_input_ids": words} | masks
+        inputs = {"pixel_values": films, "decoder_input_ids": words} | masks
+        return self.get_config(), inputs | {"input_ids": words}  # the name by which some tests change the words
 
 
 class StudyModelTests(ModelTesterMixin, GenerationTesterMixin):
     is_encoder_decoder = True
     _is_composite = True
     additional_model_inputs = ["view_mask", "decoder_input_ids", "decoder_attention_mask"]
+
+    def _prepare_for_class(self, inputs_dict: dict, model_class: type, return_labels: bool = False) -> dict:
+        inputs = super()._prepare_for_class(inputs_dict, model_class, return_labels)
+        words = inputs.pop("input_ids", None)
+        return inputs | {"labels": words} if return_labels else inputs
 
 
 class MCSAMModelTest(StudyModelTests, unittest.TestCase):
@@ -80,7 +86,6 @@ class MCSAMModelTest(StudyModelTests, unittest.TestCase):
         bank = {"memory_size": 12, "memory_dim": 10, "memory_top_k": 3, "memory_heads": 2}
         config = bank | {"encoder": RESNET, "sam_layers": 1, "num_prompts": 3}
         self.model_tester = StudyTester(config, MCSAMConfig, film=32, tokens=16)
-        self.model_tester.decoder_key_length += 3  # prompts
 
 
 class UARModelTest(StudyModelTests, unittest.TestCase):
