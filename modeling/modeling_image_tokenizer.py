@@ -31,11 +31,11 @@ class ImageTokenizer(nn.Module):
         """Always as in inference."""
         return super().train(False)
 
-    def _apply(self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> "ImageTokenizer":
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ImageTokenizer":
         """`.half()`, `.bfloat16()` and `.to(dtype)` of the model around it move the weights and do not round them."""
 
         def move(tensor: Tensor) -> Tensor:
-            changed = change(tensor)
+            changed = fn(tensor)
             return tensor.to(changed.device) if changed.dtype.itemsize < tensor.dtype.itemsize else changed
 
         return super()._apply(move, recurse)

@@ -189,7 +189,8 @@ class VisualEncoder(nn.Module):
         # `set_attn_implementation()` reaches the configurations of models alone; these layers have one of their own.
         self.encoder.config._attn_implementation = self.decoder._attn_implementation
         bias = additive_mask(mask, tokens.dtype)
-        states, weights = [tokens], []
+        states: list[Tensor] = [tokens]
+        weights: list[Tensor | None] = []
         with ExitStack() as hooks:  # the stock layers keep their weights to themselves
             for layer in self.encoder.layers if output_attentions else ():
                 keep = layer.self_attn.register_forward_hook(lambda *call: weights.append(call[-1][1]))
@@ -265,12 +266,7 @@ class ReportGenerationMixin(GenerationMixin):
         Raises:
             ValueError: neither films nor encoder outputs, neither labels nor decoder input, too many words.
         """
-        asked = {
-            "output_attentions": self.config.output_attentions if output_attentions is None else output_attentions,
-            "output_hidden_states": (
-                self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
-            ),
-        }
+        asked = self._asked(output_attentions=output_attentions, output_hidden_states=output_hidden_states)
         if encoder_outputs is None:
             if pixel_values is None and not encoder_inputs:
                 raise ValueError("Either `pixel_values` or `encoder_outputs` is needed. Got neither.")
@@ -302,6 +298,10 @@ class ReportGenerationMixin(GenerationMixin):
             encoder_attentions=encoder_outputs.attentions,
         )
         return output if return_dict else output.to_tuple()
+
+    def _asked(self, **outputs: bool | None) -> dict[str, bool]:
+        """What a call asks for beside the logits; where it does not say, what the configuration does."""
+        return {name: getattr(self.config, name) if asked is None else asked for name, asked in outputs.items()}
 
     def _shift_labels(self, labels: Tensor | None) -> Tensor:
         """What the decoder reads while it learns these labels, (B, T) -> (B, T)."""

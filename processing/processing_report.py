@@ -75,8 +75,8 @@ class ReportProcessor(ProcessorMixin):
         Args:
             images: one image, a list (that many studies of one view) or a list of lists (studies of several views).
             text: the report of each study, as written; a string for one study.
-            kwargs: `return_tensors`; `max_length`, `padding`, `truncation`, `add_special_tokens` for the reports, image
-                settings for the films; flat, or in `common_kwargs`, `text_kwargs` and `images_kwargs`.
+            kwargs: `return_tensors`; `max_length`, `padding`, `truncation`, `add_special_tokens` for reports; settings
+                of the image processor for films. Flat, or in `common_kwargs`, `text_kwargs` and `images_kwargs`.
 
         Raises:
             ValueError: neither is given, or their numbers differ; see also `CXRImageProcessor.preprocess`.

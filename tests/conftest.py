@@ -178,6 +178,34 @@ def tiny_uar(tiny: dict[str, Any], image_tokenizer: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def uar_checkpoint(tiny_uar: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder with an untrained tiny UAR and its processor. Copy it before changing it."""
+    from radscribe.training.build import build_model, build_processor, set_generation
+    from radscribe.training.recipe import Recipe
+
+    findings = ["The lungs are clear.", "The heart is enlarged.", "There is a small left effusion."]
+    recipe = Recipe(model="uar", dataset="", output_dir="", max_steps=1, **tiny_uar | {"max_length": 12})
+    processor = build_processor(recipe, findings)
+    model = build_model(recipe, processor, findings)
+    set_generation(model, recipe, processor)
+    folder = tmp_path_factory.mktemp("uar_checkpoint")
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exports(checkpoint: Path, uar_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The Hub folders of the two tiny models, by their model type."""
+    from radscribe.training.export_hub import export
+
+    folder = tmp_path_factory.mktemp("exports")
+    for kind, run in (("mcsam", checkpoint), ("uar", uar_checkpoint)):
+        export(str(run), folder / kind)
+    return {kind: folder / kind for kind in ("mcsam", "uar")}
+
+
+@pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """40 phantoms: 36 to train on, 2 to validate, 2 to test."""
     from radscribe.training.readers.phantom import write_phantoms

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import ResNetConfig, ResNetModel
+from transformers import Dinov2Config, Dinov2Model, ResNetConfig, ResNetModel
 from transformers.models.flava.configuration_flava import FlavaImageCodebookConfig
 from transformers.models.flava.modeling_flava import FlavaImageCodebook
 from transformers.models.janus.modeling_janus import JanusVQVAE
@@ -123,6 +125,36 @@ def test_a_backbone_of_a_folder_comes_with_its_weights(build, tmp_path):
     backbone.save_pretrained(tmp_path / "backbone")
     own = build(encoder=str(tmp_path / "backbone"))[1].encoder.visual.backbone.state_dict()
     assert all(torch.equal(value, own[name]) for name, value in backbone.state_dict().items())
+
+
+@pytest.fixture
+def dino(tmp_path):
+    """The folder of a random backbone of rad-dino's kind, a ViT, and films as it reads them."""
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+    Dinov2Model(Dinov2Config(**sizes)).save_pretrained(tmp_path / "dino")
+    films = {"size": 28, "num_channels": 3, "image_mean": [0.5307], "image_std": [0.2583]}
+    return {"encoder": str(tmp_path / "dino"), "image_processor": films}
+
+
+def test_a_vision_transformer_by_one_setting_learns_and_writes(build, dino):
+    processor, model = build(**dino)
+    batch = processor(images=[Image.new("L", (40, 30), grey) for grey in (0, 200)], text=FINDINGS[:2])
+    batch = batch.convert_to_tensors("pt")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(2):
+        losses.append(model(**batch).loss)
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[1] < losses[0]
+    assert model.encoder.visual.backbone.embeddings.cls_token.grad.abs().sum() > 0
+    assert len(processor.batch_decode(model.eval().generate(batch["pixel_values"], max_new_tokens=4))) == 2
+
+
+def test_a_checkpoint_does_not_tell_where_its_backbone_came_from(build, dino, tmp_path):
+    build(**dino)[1].save_pretrained(tmp_path / "run")
+    assert str(tmp_path) not in (tmp_path / "run" / "config.json").read_text()
 
 
 def test_an_unknown_backbone_is_one_line_that_names_the_way_out(build):
@@ -325,6 +357,10 @@ def test_an_image_tokenizer_without_its_codes_is_refused(image_tokenizer, tmp_pa
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"\(its weights lack quantize.embedding.weight\)"):
         load_image_tokenizer(str(folder))
+
+
+def test_a_checkpoint_does_not_tell_where_its_image_tokenizer_came_from(saved_uar, image_tokenizer):
+    assert str(image_tokenizer) not in (Path(saved_uar) / "config.json").read_text()
 
 
 def test_an_image_tokenizer_saved_in_half_precision_is_loaded_in_full(image_tokenizer, tmp_path):

@@ -33,7 +33,8 @@ def load_checkpoint(name: str, **changes: Any) -> tuple[PreTrainedModel, ReportP
     """Model and processor of a run's folder or a Hub name; `changes` are fields of its configuration set anew.
 
     Raises:
-        ValueError: no such folder or name, a folder without weights, a checkpoint of another model type.
+        ValueError: no such folder or name, a folder without weights, pickled weights, a checkpoint of another model
+            type.
     """
     try:
         config = PretrainedConfig.get_config_dict(name)[0]
@@ -46,10 +47,15 @@ def load_checkpoint(name: str, **changes: Any) -> tuple[PreTrainedModel, ReportP
     kind = config.get("model_type")
     if kind not in MODELS:
         raise ValueError(f"The checkpoint `{name}` is a `{kind}` model. Expected one of: {', '.join(MODELS)}.")
+    if any(Path(name).glob("*.bin")) and not any(Path(name).glob("*.safetensors")):
+        raise ValueError(f"The checkpoint `{name}` has pickled weights, which can run code. Save it as safetensors.")
     # Handed to the model's `from_pretrained`, changes would not be checked and end up in its generation settings too.
     changed = {"config": CONFIGS[kind].from_dict(config | changes)} if changes else {}
     try:
-        return MODELS[kind].from_pretrained(name, **changed), PROCESSORS[kind].from_pretrained(name)
+        # Without safetensors Transformers would look for a pickle on the Hub too.
+        return MODELS[kind].from_pretrained(name, use_safetensors=True, **changed), PROCESSORS[kind].from_pretrained(
+            name
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"The checkpoint `{name}` is not whole: {one_line(error)[:200]}") from error
 
@@ -94,7 +100,23 @@ def _build_on_tokens(recipe: Recipe, processor: ReportProcessor) -> PreTrainedMo
     parts = model.encoder.unifier.tokenizer.model
     kept = {name: tensor for name, tensor in tokenizer.state_dict().items() if name in parts.state_dict()}
     parts.load_state_dict(kept)  # its decoder stays behind
+    _start_table(model, tokenizer)
     return model
+
+
+@torch.no_grad()
+def _start_table(model: PreTrainedModel, tokenizer: PreTrainedModel) -> None:
+    """Let W_I start from the tokenizer's own code vectors, turned into D dimensions at random.
+
+    Paper: a trainable table, nothing of its start. Codes of places that look alike then start alike; from random rows
+    a model has to learn of each code for itself what it stands for.
+    """
+    table = model.encoder.unifier.table.weight  # (K, D)
+    is_vq = isinstance(tokenizer, JanusVQVAE)
+    vectors = (tokenizer.quantize.embedding if is_vq else tokenizer.blocks.output.conv).weight.flatten(1)  # (K, width)
+    vectors = (vectors - vectors.mean(0)) / vectors.std(0).clamp(min=1e-6)
+    turned = vectors @ torch.nn.init.orthogonal_(torch.empty(vectors.shape[1], table.shape[1]))
+    table.copy_(turned * model.config.initializer_range / turned.std())
 
 
 def load_image_tokenizer(name: str) -> PreTrainedModel:
@@ -110,12 +132,19 @@ def load_image_tokenizer(name: str) -> PreTrainedModel:
         model, report = TOKENIZERS[kind].from_pretrained(name, dtype=torch.float32, output_loading_info=True)
         if report["missing_keys"]:  # Transformers would fill them with random numbers
             raise ValueError(f"its weights lack {', '.join(sorted(report['missing_keys'])[:3])}")
-        return model
+        return forget_place(model, name)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"`image_tokenizer`: no tokenizer of films at `{name}` ({one_line(error)[:200]}). "
             "`radscribe train image_tokenizer_phantom` and the like make one."
         ) from error
+
+
+def forget_place(model: PreTrainedModel, name: str) -> PreTrainedModel:
+    """The same model; a checkpoint built around it must not tell the folder of this machine it came from."""
+    if Path(name).exists():
+        model.config._name_or_path = ""
+    return model
 
 
 def _check_channels(processor: ReportProcessor, channels: int, reader: str) -> None:
@@ -169,7 +198,7 @@ def _fill_memory(model: PreTrainedModel, recipe: Recipe, processor: ReportProces
 def _pretrained_backbone(name: str) -> PreTrainedModel:
     """A vision model of the Hub or of a local folder."""
     try:
-        return AutoModel.from_pretrained(name, dtype=torch.float32)
+        return forget_place(AutoModel.from_pretrained(name, dtype=torch.float32), name)
     except (OSError, ValueError) as error:
         where = "folder" if Path(name).exists() else "name"
         raise ValueError(

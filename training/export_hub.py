@@ -17,19 +17,24 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from ..processing.pipeline_report import TASK, TEXT_TASK, ReportPipeline
 from .build import load_checkpoint
+from .card import write_card
 
 # The elder name of the last one is 4.57's.
 MODEL_CLASSES = ("AutoModel", "AutoModelForImageTextToText", "AutoModelForVision2Seq")
 
 
-def export(run: str, out: Path) -> dict[str, Any]:
-    """Write the checkpoint `run` (a run's folder or a Hub name) to the new or empty folder `out`.
+def export(run: str, out: Path, results: Path | None = None) -> dict[str, Any]:
+    """Write the checkpoint `run` (a run's folder or a Hub name) to the new or empty folder `out`, its card included.
+
+    Args:
+        results: what `radscribe evaluate --json` printed, for the card.
 
     Returns:
         `out`, `files` (their names) and `megabytes`.
 
     Raises:
-        ValueError: `out` is a file or not empty; no checkpoint at `run`; code that cannot be flattened.
+        ValueError: `out` is a file or not empty; no checkpoint at `run`; code that cannot be flattened; `results` that
+            are no such document.
     """
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise ValueError(f"`DIR` must be a new or empty folder. Got `{out}`.")
@@ -40,6 +45,7 @@ def export(run: str, out: Path) -> dict[str, Any]:
     for name, text in flatten_code(classes).items():
         (out / name).write_text(text, encoding="utf-8")
     _write_auto_maps(out, model, processor)
+    write_card(Path(run), model, out, results)
     files = sorted(path.name for path in out.iterdir())
     size = sum(path.stat().st_size for path in out.iterdir())
     return {"out": str(out), "files": files, "megabytes": round(size / 2**20, 2)}
@@ -126,6 +132,12 @@ def _reference(kind: type) -> str:
     return f"{Path(inspect.getfile(kind)).stem}.{kind.__name__}"
 
 
+def _without_places(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings without the folders that parts were once loaded from."""
+    parts = {name: _without_places(value) if isinstance(value, dict) else value for name, value in config.items()}
+    return parts | ({"_name_or_path": ""} if "_name_or_path" in parts else {})
+
+
 def _update(file: Path, values: dict[str, Any]) -> None:
-    content = json.loads(file.read_text(encoding="utf-8")) | values
+    content = _without_places(json.loads(file.read_text(encoding="utf-8"))) | values
     file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,315 @@
+"""The model card of an export: what the model is and is not, how it was trained, its scores, how to load it.
+
+Everything in it comes from the checkpoint, from the files of its run (recipe.yaml, environment.json, result.json) and,
+where given, from what `radscribe evaluate --json` printed. Paths of the machine stay out of it.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from transformers import PreTrainedModel
+
+NAMES = {"mcsam": "MCSAM", "uar": "UAR"}
+TITLES = {
+    "mcsam": "Memory-based Cross-modal Semantic Alignment",
+    "uar": "Unify, Align and Refine",
+}
+SOURCES = {
+    "mcsam": "after the paper's published abstract and secondary summaries (its full text was not available to us)",
+    "uar": "after the paper's main text (its appendix and code were not available to us)",
+}
+PARTS = {
+    "mcsam": "A visual backbone, a memory bank that films and words retrieve from, a siamese BERT that aligns both, "
+    "and a decoder with learnable prompt tokens.",
+    "uar": "A frozen tokenizer turns films into discrete tokens, one orthonormal basis aligns tokens and words, and a "
+    "decoder writes with a learnt mask in its cross-attention.",
+}
+METRICS = {"bleu_1": "BLEU-1", "bleu_2": "BLEU-2", "bleu_3": "BLEU-3", "bleu_4": "BLEU-4", "meteor": "METEOR"}
+METRICS |= {"rouge_l": "ROUGE-L", "cider": "CIDEr"}
+ANSWERS = {  # beside the model, see training/score_tables.py
+    "shuffled_images": "the model on another study's films",
+    "most_frequent_report": "the commonest report for every study",
+    "best_single_report": "the best single report for every study",
+    "best_constant": "the best constant findings for every study",
+}
+# What a recipe may name by a path or a name of the Hub. The dataset and the run's folder are never named.
+PLACES = ("encoder", "encoder_weights", "image_tokenizer", "init_from")
+UNNAMED = ("dataset", "output_dir", "stages")
+TASK = "image-to-text"
+
+CITATIONS = """@article{tao2024mcsam,
+  title = {Memory-based Cross-modal Semantic Alignment Network for Radiology Report Generation},
+  author = {Tao and Ma and Yu and Zhang},
+  journal = {IEEE Journal of Biomedical and Health Informatics},
+  year = {2024},
+  note = {arXiv:2404.00588}
+}
+
+@inproceedings{li2023uar,
+  title = {Unify, Align and Refine: Multi-Level Semantic Alignment for Radiology Report Generation},
+  author = {Li and Yang and Cheng and Zhu and Li and Zou},
+  booktitle = {ICCV},
+  pages = {2863--2874},
+  year = {2023},
+  note = {arXiv:2303.15932}
+}"""
+
+
+def write_card(run: Path, model: PreTrainedModel, out: Path, results: Path | None = None) -> None:
+    """Write `out`/README.md for a model of the run's folder `run` (a folder without a run's files will do).
+
+    Args:
+        results: file with the one JSON document that `radscribe evaluate --json` printed.
+
+    Raises:
+        FileNotFoundError: no file at `results`.
+        ValueError: `results` is no such document.
+    """
+    scores = None if results is None else _read_results(results)
+    build_card(_read_run(run), model, scores).save(out / "README.md")
+
+
+def build_card(run: dict[str, Any], model: PreTrainedModel, scores: dict[str, Any] | None) -> ModelCard:
+    """The card. `run` holds what `_read_run` found: "recipe", "environment", "result"."""
+    kind = model.config.model_type
+    parts = [
+        f"# {NAMES[kind]}: findings of a chest X-ray report",
+        f"An implementation of **{NAMES[kind]}** ({TITLES[kind]}) {SOURCES[kind]}. {PARTS[kind]} "
+        f"{model.num_parameters():,} parameters. No figure of the paper is claimed.",
+        "**Not a medical device.** For research on report generation alone: do not diagnose, triage or document a "
+        "patient with what it writes.",
+        _describe_tokenizer(model),
+        "## How to load",
+        _describe_loading(model),
+        "## How it was trained",
+        _describe_training(run),
+        "## Results",
+        _describe_results(scores),
+        "## Where it fails",
+        _describe_failures(run, scores),
+        "## Citation",
+        "The papers; this repository is the work of neither's authors.",
+        f"```bibtex\n{CITATIONS}\n```",
+    ]
+    text = "\n\n".join(part for part in parts if part)
+    return ModelCard(f"---\n{_metadata(kind, run, scores).to_yaml()}\n---\n\n{text}\n", ignore_metadata_errors=False)
+
+
+def _metadata(kind: str, run: dict[str, Any], scores: dict[str, Any] | None) -> ModelCardData:
+    results = None if scores is None else _eval_results(run, scores)
+    tags = ["radscribe", kind, "chest-x-ray", "radiology", "report-generation", "medical"]
+    dataset = _dataset(run)
+    return ModelCardData(
+        language="en",
+        license="apache-2.0",
+        library_name="transformers",
+        pipeline_tag=TASK,
+        tags=tags,
+        datasets=[dataset] if dataset else None,
+        metrics=["bleu", "meteor", "rouge"] if results else None,
+        model_name=NAMES[kind] if results else None,
+        eval_results=results,
+    )
+
+
+def _dataset(run: dict[str, Any]) -> str | None:
+    """The source of the run's studies, as its recipe and its data set's name tell it; a path is never told."""
+    recipe = run.get("recipe", {})
+    words = re.findall("[a-z]+", Path(str(recipe.get("dataset", ""))).name.lower())
+    for start, source in (("phantom", "radscribe-phantoms"), ("mimic", "mimic-cxr-jpg"), ("iu", "iu-xray")):
+        if any(word == start or word == f"{start}s" for word in words):
+            return source
+    return None
+
+
+def _eval_results(run: dict[str, Any], scores: dict[str, Any]) -> list[EvalResult]:
+    """One entry a metric: protocol and split stand with it."""
+    protocol = {key: value for key, value in scores["protocol"].items() if isinstance(value, (str, int, float))}
+    dataset = _dataset(run) or "chest-x-rays"
+    figures = {METRICS.get(name, name): (name, value) for name, value in scores["scores"].items()}
+    if "finding_f1" in scores:
+        figures["finding F1 (phantom exam)"] = ("finding_f1", scores["finding_f1"]["micro"])
+    return [
+        EvalResult(
+            task_type=TASK,
+            dataset_type=dataset,
+            dataset_name=dataset,
+            dataset_split=scores["split"],
+            dataset_args={"studies": scores["studies"]} | protocol,
+            metric_type=name,
+            metric_name=title,
+            metric_value=round(value, 4),
+        )
+        for title, (name, value) in figures.items()
+        if value is not None
+    ]
+
+
+def _describe_tokenizer(model: PreTrainedModel) -> str:
+    tokenizer = getattr(model.config, "image_tokenizer", None)
+    if tokenizer is None:
+        return ""
+    if tokenizer.model_type == "janus_vqgan":
+        return (
+            f"Its image tokenizer is **not the paper's DALL-E dVAE** but a VQ model of ours with "
+            f"{tokenizer.num_embeddings} codes, trained on films alone (`radscribe train image_tokenizer_...`)."
+        )
+    return (
+        "Its image tokenizer is the DALL-E dVAE's architecture, as in the paper. We could test this path on random "
+        "weights only."
+    )
+
+
+def _describe_loading(model: PreTrainedModel) -> str:
+    side = f"{model.config.max_views} views of one study" if model.config.max_views > 1 else "one view of a study"
+    kind = type(model).__name__
+    return f"""It reads up to {side}. `NAME` is this repository or its folder. Pin `revision=` to a commit.
+
+With the `radscribe` package, by one line:
+
+```python
+import radscribe
+from transformers import pipeline
+
+pipeline("image-to-text", model="NAME")("frontal.png")
+```
+
+With the package, part by part:
+
+```python
+from radscribe import {kind}
+from transformers import AutoProcessor
+
+model, processor = {kind}.from_pretrained("NAME").eval(), AutoProcessor.from_pretrained("NAME")
+inputs = processor(images=[["frontal.png"]], return_tensors="pt")
+print(processor.batch_decode(model.generate(**inputs)))
+```
+
+With Transformers alone (5.x or 4.57), by the code in this repository, which you should read before you trust it:
+
+```python
+from transformers import AutoModel, AutoProcessor
+
+model = AutoModel.from_pretrained("NAME", trust_remote_code=True).eval()
+processor = AutoProcessor.from_pretrained("NAME", trust_remote_code=True)
+inputs = processor(images=[["frontal.png"]], return_tensors="pt")
+print(processor.batch_decode(model.generate(**inputs)))
+```"""
+
+
+def _describe_training(run: dict[str, Any]) -> str:
+    recipe, environment, result = (run.get(name, {}) for name in ("recipe", "environment", "result"))
+    if not recipe:
+        return "The exported folder says nothing of it."
+    versions = environment.get("versions", {})
+    facts = {
+        "data": _dataset(run),
+        "seed": recipe.get("seed"),
+        "optimiser steps": result.get("steps", recipe.get("max_steps")),
+        "studies a step": recipe.get("batch_size", 1) * recipe.get("accumulation", 1),
+        "hardware": environment.get("device"),
+        "time": f"{result['minutes']} minutes" if "minutes" in result else None,
+        "commit of the code": environment.get("commit"),
+        "versions": ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers") if name in versions),
+    }
+    rows = "\n".join(f"- {name}: {value}" for name, value in facts.items() if value not in (None, ""))
+    page = yaml.safe_dump(_without_places(recipe), sort_keys=False, allow_unicode=True).strip()
+    return f"{rows}\n\n<details><summary>Recipe</summary>\n\n```yaml\n{page}\n```\n\n</details>"
+
+
+def _without_places(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The recipe without folders and files of the machine; a name of the Hub ("user/name") stays."""
+    kept = {key: value for key, value in recipe.items() if key not in UNNAMED}
+    for key in PLACES:
+        value = kept.get(key)
+        if isinstance(value, str) and not _is_hub_name(value, recipe):
+            kept[key] = "(a local file or folder)"
+    if recipe.get("stages"):
+        kept["stages"] = recipe["stages"]
+    return kept
+
+
+def _is_hub_name(value: str, recipe: dict[str, Any]) -> bool:
+    """ "user/name", and neither a folder here nor beside the run's own: "runs/x" looks the same."""
+    parts = value.split("/")
+    local = {".", "..", "~", "runs", "data"}
+    local |= {Path(str(recipe.get(key) or ".")).parts[0] for key in ("dataset", "output_dir") if recipe.get(key)}
+    return len(parts) == 2 and all(parts) and parts[0] not in local and not Path(value).exists()
+
+
+def _describe_results(scores: dict[str, Any] | None) -> str:
+    if scores is None:
+        return (
+            "No scores were handed to the export. `radscribe evaluate` writes them, beside answers that saw no film."
+        )
+    rows = {"the model": scores} | {
+        ANSWERS.get(name, name.replace("_", " ")): answer for name, answer in scores["beside"].items()
+    }
+    names = [name for name in METRICS if name in scores["scores"]]
+    has_exam = "finding_f1" in scores
+    head = ["answer", *(METRICS[name] for name in names), "distinct reports", *(["finding F1"] if has_exam else [])]
+    lines = [head, ["---"] * len(head)]
+    for title, answer in rows.items():
+        figures = [_figure(answer.get("scores", {}).get(name)) for name in names]
+        f1 = [_figure(answer.get("finding_f1", {}).get("micro"))] if has_exam else []
+        lines.append([title, *figures, _figure(answer.get("distinct_reports")), *f1])
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    details = ", ".join(f"{key} {value}" for key, value in scores["protocol"].items())
+    exam = (
+        "\n\nThe finding F1 is read from synthetic phantoms: it shows that the pipeline uses the image, not that it "
+    )
+    exam += "reads real films."
+    return (
+        f"Split {scores['split']}, {scores['studies']} studies; protocol: {details}. A model that beats no answer "
+        f"below it has learnt the language alone.\n\n{table}" + (exam if has_exam else "")
+    )
+
+
+def _describe_failures(run: dict[str, Any], scores: dict[str, Any] | None) -> str:
+    failures = [
+        "It writes in the manner of its training reports and names only what they name: rare findings are missed.",
+        "It may state what the films do not show, or the wrong side; n-gram scores hardly notice either.",
+        "It knows nothing of earlier studies, the patient or the question asked.",
+        "Films of another kind than it was trained on (children, photographs, other machines) are not refused.",
+    ]
+    if _dataset(run) == "radscribe-phantoms":
+        failures.insert(0, "It was trained on synthetic phantoms alone: what it writes of a real film means nothing.")
+    text = "\n".join(f"- {failure}" for failure in failures)
+    # True reports of real studies are not ours to publish: MIMIC's licence forbids it.
+    if scores is not None and "finding_f1" in scores and (samples := scores.get("samples")):
+        lines = (
+            f"- `{sample['id']}`\n  - written: {sample['report']}\n  - true: {sample['truth']}" for sample in samples
+        )
+        text += "\n\nSome of its reports beside the true ones:\n\n" + "\n".join(lines)
+    return text
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _read_run(run: Path) -> dict[str, Any]:
+    """What the run's folder says of its training; files that are not there are left out."""
+    found: dict[str, Any] = {}
+    for name in ("recipe.yaml", "environment.json", "result.json"):
+        if (run / name).is_file():
+            found[name.partition(".")[0]] = yaml.safe_load((run / name).read_text(encoding="utf-8")) or {}
+    return found
+
+
+def _read_results(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"`--results`: no file at `{path}`.")
+    try:
+        scores = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"`--results`: `{path}` is no JSON document, as `radscribe evaluate --json` prints."
+        ) from error
+    if not isinstance(scores, dict) or not {"scores", "protocol", "split", "studies", "beside"} <= scores.keys():
+        raise ValueError(f"`--results`: `{path}` is not what `radscribe evaluate --json` printed.")
+    return scores
