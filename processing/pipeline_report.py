@@ -168,7 +168,7 @@ def _is_address(film: Any) -> bool:
 
 def _fetch(address: str, timeout: float | None) -> Image.Image:
     """The image at a URL (or in a `data:` one), as it is there."""
-    limit = {} if timeout is None else {"timeout": timeout}
+    limit: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
     try:
         with urllib.request.urlopen(address, **limit) as answer:
             return Image.open(io.BytesIO(answer.read()))
