@@ -32,14 +32,17 @@ def film_channels(tokenizer: PretrainedConfig) -> int:
     A VQ model may read r x r pixels as channels of one place, which is r^2 times cheaper: its `in_channels` are then
     r^2 or 3 r^2.
     """
-    channels = getattr(tokenizer, "input_channels", None) or tokenizer.in_channels
-    return 3 if channels % 3 == 0 else 1
+    return 3 if _channels(tokenizer) % 3 == 0 else 1
 
 
 def pixels_a_place(tokenizer: PretrainedConfig) -> int:
     """The r of `film_channels`."""
-    channels = getattr(tokenizer, "input_channels", None) or tokenizer.in_channels
-    return math.isqrt(channels // film_channels(tokenizer))
+    return math.isqrt(_channels(tokenizer) // film_channels(tokenizer))
+
+
+def _channels(tokenizer: PretrainedConfig) -> int:
+    """Input channels, which the two kinds name differently."""
+    return getattr(tokenizer, "input_channels", None) or tokenizer.in_channels
 
 
 def downsampling(tokenizer: PretrainedConfig) -> int:

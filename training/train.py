@@ -192,9 +192,14 @@ def _assemble(
     return trainer, processor
 
 
+def _reads_tokens(model: PreTrainedModel) -> bool:
+    """Whether a frozen image tokenizer reads the films, and no visual backbone."""
+    return getattr(model.config, "image_tokenizer", None) is not None
+
+
 def _set_backbone(model: PreTrainedModel, recipe: Recipe) -> None:
     """A visual backbone, where the model has one, laid out for speed and frozen where the recipe says so."""
-    if getattr(model.config, "image_tokenizer", None) is None:
+    if not _reads_tokens(model):
         # Convolutions run faster on images whose channels lie side by side in memory; the result is the same.
         backbone = model.encoder.visual.backbone.to(memory_format=torch.channels_last)
         backbone.requires_grad_(recipe.encoder_learning_rate > 0)
@@ -211,7 +216,7 @@ def _training_set(
     """Films, or their tokens where a frozen tokenizer reads them and new ones are not asked for at every step."""
     augmentation = None if recipe.augmentation is None else CXRAugmentation(**recipe.augmentation)
     films = StudyFilms(training, augmentation, keep=processor.image_processor if recipe.keep_films else None)
-    if getattr(model.config, "image_tokenizer", None) is None or not recipe.token_copies:
+    if not (_reads_tokens(model) and recipe.token_copies):
         return films
     file = _tokens_file(recipe)
     with PartialState().main_process_first():  # the others, later stages and a resumed run find them made
