@@ -35,6 +35,19 @@ Recipe = Annotated[str, typer.Argument(help="Name of a shipped recipe or path of
 Out = Annotated[Path, typer.Argument(help="New or empty folder for the data set.")]
 Target = Annotated[str, typer.Option(help="What is to be written: findings, impression or findings+impression.")]
 
+# Of `evaluate` and `compare`.
+References = Annotated[Path, typer.Option(help="Prepared data set with the true reports.")]
+Split = Annotated[str, typer.Option(help="Split the predictions were made for.")]
+ProtocolName = Annotated[str, typer.Option(help="r2gen, full or coco.")]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="Studies without a prediction count as empty reports.")
+]
+CheXbert = Annotated[Path | None, typer.Option(help="chexbert.pth, to label in place of the rules.")]
+Vocabulary = Annotated[str, typer.Option(help="CheXbert's words: folder, vocab.txt or name.")]
+MaxWords = Annotated[int | None, typer.Option(min=1, help="r2gen; left out: as `prepare` stored.")]
+MinFrequency = Annotated[int | None, typer.Option(min=1, help="r2gen; left out: as `prepare` stored.")]
+Style = Annotated[str | None, typer.Option(help="Cleaning rules, iu or mimic; left out: as stored.")]
+
 
 def _plain(value: Any) -> Any:
     """A result as strict JSON takes it: no NaN or infinity (null), no numpy scalars, no paths."""
@@ -88,11 +101,11 @@ def _show_values(result: dict[str, Any]) -> None:
         Console().print(table)
 
 
-def _with_facts(result: dict[str, Any], out: Path, min_frequency: int, style: str) -> dict[str, Any]:
+def _with_facts(result: dict[str, Any], out: Path) -> dict[str, Any]:
     """What a reader returned, with a row of facts for each split of the data set that it left at `out`."""
     from .training.readers.summary import describe
 
-    return result | {"rows": describe(out, min_frequency, style)}
+    return result | {"rows": describe(out)}
 
 
 @prepare_app.command("phantom")
@@ -106,7 +119,7 @@ def prepare_phantom(
     from .training.readers.phantom import write_phantoms
 
     _run(
-        lambda: _with_facts({"kept": write_phantoms(out, studies, seed), "out": out}, out, 1, "iu"),
+        lambda: _with_facts({"kept": write_phantoms(out, studies, seed), "out": out}, out),
         _show_values,
         as_json,
     )
@@ -128,7 +141,7 @@ def prepare_iu_xray(
     from .training.readers.iu_xray import prepare_iu_xray as prepare
 
     _run(
-        lambda: _with_facts(prepare(src, out, skip_broken, target, split_from, seed), out, 3, "iu"),
+        lambda: _with_facts(prepare(src, out, skip_broken, target, split_from, seed), out),
         _show_values,
         as_json,
     )
@@ -153,7 +166,7 @@ def prepare_mimic_cxr(
 
     options: dict[str, Any] = {"views": views, "target": target, "processes": processes, "skip_broken": skip_broken}
     _run(
-        lambda: _with_facts(prepare(src, out, reports=reports, embed=embed, **options), out, 10, "mimic"),
+        lambda: _with_facts(prepare(src, out, reports=reports, embed=embed, **options), out),
         _show_values,
         as_json,
     )
@@ -218,6 +231,9 @@ def generate(
     shuffle_images: Annotated[
         int | None, typer.Option(metavar="SEED", help="Control: every study gets another one's images.")
     ] = None,
+    nearest_neighbour: Annotated[
+        bool, typer.Option("--nearest-neighbour", help="Control: the report of the training study seen nearest.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help='JSON lines {"id", "report"}.')] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -225,8 +241,9 @@ def generate(
     from .training.generate import generate as work
 
     options: dict[str, Any] = {"images": images or [], "dataset": dataset, "split": split, "model": model, "out": out}
+    options |= {"shuffle_images": shuffle_images, "nearest_neighbour": nearest_neighbour}
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        rows = work(shuffle_images=shuffle_images, **options)
+        rows = work(**options)
     if out is not None:
         done = {"out": out, "studies": len(rows)}
         _print_json(done) if as_json else print(f"Wrote {len(rows):,} reports to {out}")
@@ -238,13 +255,19 @@ def generate(
 @app.command()
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="JSON lines that `radscribe generate --out` wrote.")],
-    references: Annotated[Path, typer.Option(help="Prepared data set with the true reports.")],
-    split: Annotated[str, typer.Option(help="Split the predictions were made for.")] = "test",
-    protocol: Annotated[str, typer.Option(help="r2gen, full or coco.")] = "r2gen",
-    control: Annotated[Path | None, typer.Option(help="Predictions from shuffled images, scored beside.")] = None,
-    max_words: Annotated[int, typer.Option(min=1, help="r2gen: 59 for IU X-ray, 99 for MIMIC-CXR.")] = 59,
-    min_frequency: Annotated[int, typer.Option(min=1, help="r2gen: 3 for IU X-ray, 10 for MIMIC-CXR.")] = 3,
-    style: Annotated[str, typer.Option(help="Cleaning rules: iu or mimic.")] = "iu",
+    references: References,
+    split: Split = "test",
+    protocol: ProtocolName = "r2gen",
+    control: Annotated[Path | None, typer.Option(help="Predictions of `generate --shuffle-images`.")] = None,
+    neighbours: Annotated[Path | None, typer.Option(help="Predictions of `generate --nearest-neighbour`.")] = None,
+    allow_missing: AllowMissing = False,
+    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap; 0 for no intervals.")] = 1000,
+    chexbert: CheXbert = None,
+    chexbert_vocabulary: Vocabulary = "bert-base-uncased",
+    max_words: MaxWords = None,
+    min_frequency: MinFrequency = None,
+    style: Style = None,
+    html: Annotated[Path | None, typer.Option(help="Page to save: all of it, with figures and studies.")] = None,
     sheet: Annotated[Path | None, typer.Option(help="PNG to save: films, report and truth of the samples.")] = None,
     samples: Annotated[int, typer.Option(min=0, help="Reports to print beside the truth.")] = 3,
     as_json: AsJson = False,
@@ -255,10 +278,41 @@ def evaluate(
     from .training.score import evaluate as work
     from .training.score_tables import show_result
 
-    options: dict[str, Any] = {"control": control, "sheet": sheet, "samples": samples}
+    options: dict[str, Any] = {"control": control, "neighbours": neighbours, "allow_missing": allow_missing}
+    options |= {"resamples": resamples, "chexbert": chexbert, "chexbert_vocabulary": chexbert_vocabulary}
     options |= {"max_words": max_words, "min_frequency": min_frequency, "style": style}
+    options |= {"sheet": sheet, "html": html, "samples": samples}
     show = lambda result: show_result(result, Console())  # noqa: E731
     _run(lambda: work(predictions, references, split, protocol, **options), show, as_json)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="Predictions of one system.")],
+    b: Annotated[Path, typer.Argument(help="Predictions of another, for the same studies.")],
+    references: References,
+    split: Split = "test",
+    protocol: ProtocolName = "r2gen",
+    rounds: Annotated[int, typer.Option(min=1, help="Of the randomisation.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Of the randomisation.")] = 0,
+    allow_missing: AllowMissing = False,
+    chexbert: CheXbert = None,
+    chexbert_vocabulary: Vocabulary = "bert-base-uncased",
+    max_words: MaxWords = None,
+    min_frequency: MinFrequency = None,
+    style: Style = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell whether two systems differ by more than chance."""
+    from rich.console import Console
+
+    from .training.compare import compare as work
+    from .training.compare import show
+
+    options: dict[str, Any] = {"rounds": rounds, "seed": seed, "allow_missing": allow_missing}
+    options |= {"chexbert": chexbert, "chexbert_vocabulary": chexbert_vocabulary}
+    options |= {"max_words": max_words, "min_frequency": min_frequency, "style": style}
+    _run(lambda: work(a, b, references, split, protocol, **options), lambda result: show(result, Console()), as_json)
 
 
 def _quiet_transformers() -> None:

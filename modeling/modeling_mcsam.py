@@ -170,19 +170,22 @@ class MCSAMEncoder(MCSAMPreTrainedModel):
 
     def forward(
         self,
-        pixel_values: Tensor,
+        pixel_values: Any = None,  # Tensor | None: None where features stand for the films
         view_mask: Tensor | None = None,
+        visual_features: Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool = True,
     ) -> ReportEncoderOutput:
         """(B, V, C, H, W) and (B, V) -> F, z^v. Every view counts where `view_mask` is missing.
 
+        `visual_features` (B, V, ...) are what a frozen backbone says of the films, in their place.
+
         Raises:
             ValueError: `pixel_values` of another rank, more views than `max_views`, a study without a film.
         """
-        view_mask = check_views(pixel_values, view_mask, self.config.max_views)
-        visual, mask = self.visual(pixel_values, view_mask)  # V: (B, N, D), (B, N)
+        view_mask = check_views(pixel_values, view_mask, self.config.max_views, visual_features)
+        visual, mask = self.visual(pixel_values, view_mask, visual_features)  # V: (B, N, D), (B, N)
         visual = self.memory(visual)  # V'
         encoded = self.encoder(visual, mask, output_attentions, output_hidden_states)
         hidden = encoded.last_hidden_state

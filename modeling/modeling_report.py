@@ -99,17 +99,20 @@ def feature_width(backbone: PreTrainedModel) -> int:
     return width
 
 
-def check_views(pixel_values: Tensor, view_mask: Tensor | None, max_views: int) -> Tensor:
-    """The view mask (B, V) of films (B, V, C, H, W), ones where it is missing.
+def check_views(
+    pixel_values: Tensor | None, view_mask: Tensor | None, max_views: int, read: Tensor | None = None
+) -> Tensor:
+    """The view mask (B, V) of films (B, V, C, H, W), or of `read` (B, V, ...) in their place; ones where it is None.
 
     Raises ValueError for another rank, more than `max_views` views, or a study without a film.
     """
-    if pixel_values.dim() != 5:
-        raise ValueError(f"`pixel_values` must be (B, views, C, H, W). Got shape {tuple(pixel_values.shape)}.")
-    if pixel_values.shape[1] > max_views:
-        raise ValueError(f"`pixel_values` has {pixel_values.shape[1]} views; this model takes at most {max_views}.")
+    films: Any = pixel_values if read is None else read
+    if read is None and films.dim() != 5:
+        raise ValueError(f"`pixel_values` must be (B, views, C, H, W). Got shape {tuple(films.shape)}.")
+    if films.shape[1] > max_views:
+        raise ValueError(f"`pixel_values` has {films.shape[1]} views; this model takes at most {max_views}.")
     if view_mask is None:
-        return torch.ones(pixel_values.shape[:2], dtype=torch.long, device=pixel_values.device)
+        return torch.ones(films.shape[:2], dtype=torch.long, device=films.device)
     if not view_mask.any(dim=1).all():
         raise ValueError("`view_mask` must mark at least one film of every study. Got a study without any.")
     return view_mask.long()
@@ -137,21 +140,27 @@ class VisualTokens(nn.Module):
             self.backbone.eval()
         return self
 
-    def forward(self, pixel_values: Tensor, view_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, V, C, H, W), (B, V) -> tokens (B, V * N_view, D) and their mask (B, V * N_view) of 0/1."""
+    def forward(self, pixel_values: Any, view_mask: Tensor, features: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(B, V, C, H, W), (B, V) -> tokens (B, V * N_view, D) and their mask (B, V * N_view) of 0/1.
+
+        `features` (B, V, ...) stand for the films where a frozen backbone has read them before.
+        """
         B, V = view_mask.shape
         valid = view_mask.flatten().bool()
         # Empty views are left out, not computed and masked: blank films would enter the batch statistics.
-        tokens = self._project_films(pixel_values.flatten(0, 1)[valid])  # (films, N_view, D)
+        if features is None:
+            features = self.backbone(pixel_values=pixel_values.flatten(0, 1)[valid]).last_hidden_state
+        else:
+            features = features.flatten(0, 1)[valid].to(self.project.weight.dtype)
+        tokens = self._project_films(features)  # (films, N_view, D)
         padded = tokens.new_zeros(B * V, *tokens.shape[1:])
         padded[valid] = tokens
         padded = padded.view(B, V, *tokens.shape[1:]) + self.view_embedding.weight[:V, None].to(tokens.dtype)
         mask = view_mask[..., None].expand(-1, -1, tokens.shape[1])
         return padded.flatten(1, 2), mask.flatten(1, 2)
 
-    def _project_films(self, films: Tensor) -> Tensor:
-        """(films, C, H, W) -> (films, N_view, D)."""
-        features = self.backbone(pixel_values=films).last_hidden_state
+    def _project_films(self, features: Tensor) -> Tensor:
+        """A grid (films, channels, h, w) or tokens (films, N_view, channels) -> (films, N_view, D)."""
         is_grid = features.dim() == 4
         height, width = features.shape[-2:]
         if is_grid:

@@ -229,21 +229,22 @@ class UAREncoder(UARPreTrainedModel):
         pixel_values: Any = None,  # Tensor | None: None where ids stand for the films
         view_mask: Any = None,  # Tensor | None: None where no view is missing
         visual_ids: Tensor | None = None,
+        visual_features: Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool = True,
     ) -> ReportEncoderOutput:
-        """Films (B, V, C, H, W) or their token ids (B, V, L), and (B, V) -> encoded tokens and the pooled F^I.
+        """Films (B, V, C, H, W), or their token ids (B, V, L), and (B, V) -> encoded tokens and the pooled F^I.
+
+        `visual_features` are what a frozen backbone says of the films, where there is one in place of LSU.
 
         Raises:
             ValueError: `pixel_values` of another shape, more views than `max_views`, a study without a film.
         """
-        if visual_ids is None:
-            view_mask = check_views(pixel_values, view_mask, self.config.max_views)
-        elif view_mask is None:
-            view_mask = torch.ones_like(visual_ids[..., 0])
+        read = visual_features if visual_ids is None else visual_ids
+        view_mask = check_views(pixel_values, view_mask, self.config.max_views, read)
         if self.config.encoder is not None:
-            tokens, mask = self.visual(pixel_values, view_mask)
+            tokens, mask = self.visual(pixel_values, view_mask, visual_features)
             aligned = tokens if self.aligner is None else self.aligner(tokens)
             hidden = self.norm(aligned)  # positions are in these tokens already, as in R2GenCMN
         else:

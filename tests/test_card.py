@@ -60,6 +60,22 @@ def test_the_hub_learns_what_it_is(card):
     assert data.datasets == ["radscribe-phantoms"] and "mcsam" in data.tags
 
 
+@pytest.mark.parametrize(
+    ("dataset", "licence"),
+    [("data/iu_xray", "cc-by-nc-4.0"), ("data/mimic", "other"), ("data/ward7", "unknown")],
+)
+def test_weights_are_under_the_terms_of_what_they_learnt_from(card, run, dataset, licence):
+    (run / "recipe.yaml").write_text(yaml.safe_dump(RECIPE | {"dataset": dataset}))
+    assert card().data.license == licence
+
+
+def test_clinical_scores_stand_beside_the_words(card):
+    averages = {"14": {"micro": {"f1": 0.321}, "macro": {"f1": 0.111}}}
+    found = card(SCORES | {"clinical": {"uncertain_positive": averages}, "labeller": "rule labeller"})
+    assert "clinical F1 micro" in found.text and ".321" in found.text and "by the rule labeller" in found.text
+    assert any(result.metric_name == "clinical F1 macro" for result in found.data.eval_results)
+
+
 def test_each_metric_stands_with_its_protocol_and_split(card):
     results = {entry.metric_type: entry for entry in card(SCORES).data.eval_results}
     assert {name: entry.metric_value for name, entry in results.items()} == {

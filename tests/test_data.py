@@ -9,7 +9,7 @@ from radscribe.processing.augmentation_cxr import CXRAugmentation
 from radscribe.processing.image_processing_cxr import CXRImageProcessor, read_grey
 from radscribe.processing.processing_mcsam import MCSAMProcessor
 from radscribe.processing.processing_text import build_tokenizer
-from radscribe.training.data import StudyFilms, StudyTokens, collate_with, shuffled_films, single_films, tokenize_films
+from radscribe.training.data import StudyFilms, collate_with, shuffled_films, single_films
 
 
 @pytest.fixture
@@ -145,81 +145,6 @@ def test_the_first_views_are_the_ones_kept(studies, processor):
     cut = collate_with(processor, max_views=2)([StudyFilms(studies)[2]])
     first = processor(images=[studies[2]["images"][:2]], return_tensors="pt")
     torch.testing.assert_close(cut["pixel_values"], first["pixel_values"])
-
-
-def tokenize(pixel_values, view_mask):
-    """A tokenizer of one's own: (B, V, C, H, W) -> (B, V, 4), sums of the film's quarters, up to some thousands."""
-    quarters = pixel_values[:, :, 0].unflatten(2, (2, -1)).unflatten(4, (2, -1)).abs().sum((3, 5))
-    return (10 * quarters.flatten(2)).long() * view_mask[..., None]
-
-
-@pytest.fixture
-def tokens(studies, processor):
-    """tokens(max_views): the studies as ids, and the collator."""
-
-    def make(max_views=4):
-        collate = collate_with(processor, max_views)
-        films = StudyFilms(studies)
-        return StudyTokens(tokenize_films(films, tokenize, collate, torch.device("cpu")), films.findings), collate
-
-    return make
-
-
-def test_tokens_are_those_of_the_films(studies, tokens):
-    """In one batch as in the one that the films themselves give."""
-    items, collate = tokens()
-    films = collate([StudyFilms(studies)[i] for i in range(3)])
-    ids = collate([items[i] for i in range(3)])["visual_ids"]
-    assert torch.equal(ids, tokenize(films["pixel_values"], films["view_mask"])) and ids.max() > 255
-
-
-def test_a_batch_of_tokens_has_the_reports_and_views_of_the_batch_of_films(studies, tokens):
-    items, collate = tokens()
-    films, ids = (collate([source[i] for i in range(3)]) for source in (StudyFilms(studies), items))
-    assert set(ids) == {"visual_ids", "view_mask", "labels"}
-    assert all(torch.equal(ids[name], films[name]) for name in ("view_mask", "labels"))
-
-
-def test_studies_of_fewer_views_are_padded_with_zeros(tokens):
-    items, collate = tokens()
-    batch = collate([items[0], items[2]])
-    assert batch["view_mask"].tolist() == [[1, 0, 0], [1, 1, 1]]
-    assert batch["visual_ids"].shape == (2, 3, 4) and batch["visual_ids"][0, 1:].eq(0).all()
-
-
-def test_a_studys_tokens_are_those_of_its_own_views_alone(tokens):
-    assert [len(tokens()[0][i]["visual_ids"]) for i in range(3)] == [1, 2, 3]
-
-
-def test_tokens_are_cut_to_the_views_of_the_model(tokens):
-    assert [len(tokens(max_views=2)[0][i]["visual_ids"]) for i in range(3)] == [1, 2, 2]
-
-
-def test_there_is_one_item_of_tokens_a_study_with_its_findings(studies, tokens):
-    items = tokens()[0]
-    assert [items[i]["text"] for i in range(len(items))] == list(studies["findings"])
-
-
-def test_codes_of_a_large_codebook_stay_what_they_are(studies, processor):
-    """The DALL-E dVAE has 8,192, the largest VQ model of Janus 16,384."""
-    collate = collate_with(processor, 4)
-    ids = tokenize_films(
-        StudyFilms(studies), lambda films, mask: mask[..., None] * 16383, collate, torch.device("cpu")
-    )
-    assert collate([StudyTokens(ids, [""] * 3)[0]])["visual_ids"].tolist() == [[[16383]]]
-
-
-def test_augmented_films_are_tokenised_in_as_many_versions_as_asked_for(studies, processor, augmentation):
-    films = StudyFilms(studies, augmentation)
-    ids = tokenize_films(films, tokenize, collate_with(processor, 4), torch.device("cpu"), copies=3)
-    assert [tuple(study.shape) for study in ids] == [(3, 1, 4), (3, 2, 4), (3, 3, 4)]
-    assert all(len(study.unique(dim=0)) == 3 for study in ids)
-
-
-def test_a_visit_takes_one_of_a_studys_versions():
-    versions = torch.arange(3).view(3, 1, 1)
-    items = StudyTokens([versions], [""])
-    assert {int(items[0]["visual_ids"]) for _ in range(100)} == {0, 1, 2}
 
 
 @pytest.mark.parametrize("studies_of_set", [2, 3, 40])

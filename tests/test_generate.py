@@ -223,3 +223,32 @@ def test_the_data_set_is_only_read(write, dataset):
     before = list(load_studies(dataset, "test"))
     write(dataset=dataset, shuffle_images=1)
     assert list(load_studies(dataset, "test")) == before
+
+
+@pytest.fixture
+def neighbours(tmp_path, draw_film, study):
+    """A set whose test films are those of training studies in another order; t2 has no report to give."""
+    films = [[str(draw_film(f"films/{i}.png", 40, 36 + 9 * i))] for i in range(4)]
+    training = [study(f"t{i}", images=films[i], findings=f"Report {i}." if i != 2 else "") for i in range(4)]
+    asked = [study(f"s{i}", split="test", images=films[i]) for i in (3, 0, 1)]
+    save_studies(training + asked, tmp_path / "set")
+    return tmp_path / "set"
+
+
+def test_the_nearest_training_study_gives_its_report(write, neighbours):
+    rows = write(dataset=neighbours, nearest_neighbour=True)
+    assert [row["report"] for row in rows] == ["Report 3.", "Report 0.", "Report 1."]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"split": "train"}, "would find each training study itself"), ({"shuffle_images": 1}, "make a file of each")],
+)
+def test_neighbours_that_say_nothing_are_refused(write, neighbours, options, message):
+    with pytest.raises(ValueError, match=message):
+        write(dataset=neighbours, nearest_neighbour=True, **options)
+
+
+def test_neighbours_of_image_files_are_refused(write, draw_film):
+    with pytest.raises(ValueError, match="looks among the training studies"):
+        write([draw_film("a.png")], nearest_neighbour=True)

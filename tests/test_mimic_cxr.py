@@ -362,9 +362,9 @@ def test_a_kill_loses_nothing_and_repeats_nothing(many, tmp_path, monkeypatch):
     whole = [name for name in done if name.endswith(".json")]
     made, after, make, finish = [], {}, mimic_cxr.make_part, staged.assemble
 
-    def look_and_assemble(work, to):
+    def look_and_assemble(work, *given):
         after.update({path.name: path.stat().st_mtime_ns for path in work.glob("part-*")})
-        return finish(work, to)
+        return finish(work, *given)
 
     monkeypatch.setattr(mimic_cxr, "make_part", lambda *given: (made.append(given[-1]), make(*given))[1])
     monkeypatch.setattr(staged, "assemble", look_and_assemble)

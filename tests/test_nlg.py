@@ -2,9 +2,10 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
-from radscribe.training.metrics.nlg import NlgScorer, nlg_scores
+from radscribe.training.metrics.nlg import NlgScorer, nlg_scores, report_components
 
 REPORTS = ["heart size is normal . lungs are clear .", "no pleural effusion or pneumothorax ."]
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="METEOR runs in Java")
@@ -65,3 +66,29 @@ def test_a_dead_jar_leaves_meteor_out(capsys):
         scorer._jar.meteor_p.wait()
         assert "meteor" not in scorer.score(REPORTS, REPORTS)
     assert "its Java process died" in capsys.readouterr().err
+
+
+def test_components_add_up_to_the_scores():
+    predictions = ["heart size is normal .", "lungs are clear . no pleural effusion ."]
+    parts, scores = report_components(predictions, REPORTS), nlg_scores(predictions, REPORTS, meteor=False)
+    assert parts["rouge_l"].mean() == pytest.approx(scores["rouge_l"])
+    assert parts["cider"].mean() == pytest.approx(scores["cider"])
+    # 13 words where the references have 15
+    precision = parts["bleu_correct"][:, 0].sum() / parts["bleu_guess"][:, 0].sum()
+    assert precision * np.exp(1 - 15 / 13) == pytest.approx(scores["bleu_1"], rel=1e-6)
+
+
+def test_components_count_words_and_grams_of_each_study():
+    parts = report_components(["a b c", ""], ["a b d e", "f"])
+    assert parts["bleu_correct"].tolist() == [[2, 1, 0, 0], [0, 0, 0, 0]]
+    assert parts["bleu_guess"].tolist() == [[3, 2, 1, 0], [0, 0, 0, 0]]
+    assert parts["test_length"].tolist() == [3, 0] and parts["reference_length"].tolist() == [4, 1]
+
+
+def test_components_of_different_number_are_refused():
+    with pytest.raises(ValueError, match="Got 1 predictions and 2 references"):
+        report_components(REPORTS[:1], REPORTS)
+
+
+def test_meteor_alone_is_none_where_it_is_off():
+    assert NlgScorer(meteor=False).meteor(REPORTS, REPORTS) is None

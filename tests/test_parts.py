@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 from datasets import load_from_disk
 
+from radscribe.training.readers.habits import IU_HABITS
 from radscribe.training.readers.parts import assemble, finished_parts, open_whole, open_work, write_parts
 from radscribe.training.readers.studies import STUDY_FEATURES, load_splits, save_studies
 
@@ -39,7 +40,7 @@ def die(number):
 def make_set(out, parts=4, processes=1):
     with open_work(out, {}) as work:
         list(write_parts(make_two, work, list(range(parts)), processes))
-        return assemble(work, out)
+        return assemble(work, out, IU_HABITS)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -124,7 +125,7 @@ def test_a_kill_while_splits_are_moved_in_is_made_good(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", real)
     assert (tmp_path / "out" / "train").exists()
     with open_work(tmp_path / "out", {}) as work:
-        assemble(work, tmp_path / "out")
+        assemble(work, tmp_path / "out", IU_HABITS)
     assert {name: len(rows) for name, rows in load_splits(tmp_path / "out").items()} == {"train": 6, "test": 2}
 
 

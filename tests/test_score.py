@@ -1,24 +1,16 @@
-"""`evaluate`: protocols, trivial answers by the same code, one line for every bad predictions file."""
+"""`evaluate`: trivial answers by the same code, findings beside words, studies apart."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
 
-from radscribe.training.metrics.nlg import nlg_scores
+from radscribe.training.metrics.rule_labeller import label_reports
 from radscribe.training.readers.studies import save_studies
-from radscribe.training.score import (
-    best_single_report,
-    constant_bleu4,
-    evaluate,
-    most_frequent_report,
-    pick_samples,
-    r2gen_normaliser,
-    tokenize_coco,
-)
+from radscribe.training.score import evaluate, pick_samples
 
-TRAINING = ["The heart is normal.", "The heart is normal.", "Lungs are clear. The heart is normal.", "Small nodule."]
+TRAINING = ["The heart is normal.", "The heart is normal.", "Lungs are clear. The heart is normal."]
+TRAINING += ["A small nodule is seen."]
 TRUTH = {"a": "Lungs are clear. The heart is normal.", "b": "The heart is enlarged.", "c": "Lungs are clear."}
 
 
@@ -36,35 +28,6 @@ def predictions(write_lines):
     return write_lines("reports.jsonl", [{"id": name, "report": text} for name, text in TRUTH.items()])
 
 
-def test_r2gen_cuts_cleans_and_replaces_rare_words():
-    normalise = r2gen_normaliser(TRAINING, max_words=5, min_frequency=2)
-    assert normalise(["The HEART is odd. Lungs are clear."]) == ["the heart is <unk> ."]
-
-
-def test_without_training_reports_no_word_is_replaced():
-    assert r2gen_normaliser([], max_words=59, min_frequency=3)(["Odd."]) == ["odd ."]
-
-
-def test_constant_bleu_is_the_packages_bleu():
-    words = np.random.default_rng(0).choice(list("abcd"), (12, 9))
-    texts = [" ".join(row[: 4 + i % 5]) for i, row in enumerate(words)]
-    references, candidates = texts[:8], texts[8:]
-    expected = [nlg_scores([one] * 8, references, meteor=False)["bleu_4"] for one in candidates]
-    np.testing.assert_allclose(constant_bleu4(candidates, references), expected, atol=1e-4)
-
-
-def test_most_frequent_report_counts_what_the_protocol_sees():
-    def lower(reports):
-        return [report.lower() for report in reports]
-
-    assert most_frequent_report(["One.", "Two.", "TWO."], lower) == "Two."
-
-
-def test_best_single_report_has_the_best_bleu_on_the_references():
-    truth = "lungs are clear . the heart is normal ."
-    assert best_single_report(TRAINING, [truth], r2gen_normaliser([], 59, 3)) == TRAINING[2]
-
-
 def test_the_truth_scores_one_under_full(references, predictions, without_java):
     assert evaluate(predictions, references, "val", "full")["scores"]["bleu_4"] == pytest.approx(1, abs=1e-6)
 
@@ -76,7 +39,7 @@ def test_trivial_answers_stand_beside_the_model(references, predictions, without
 
 
 def test_the_control_is_scored_beside(references, predictions, write_lines, without_java):
-    control = write_lines("shuffled.jsonl", [{"id": name, "report": "Small nodule."} for name in TRUTH])
+    control = write_lines("shuffled.jsonl", [{"id": name, "report": "A small nodule is seen."} for name in TRUTH])
     result = evaluate(predictions, references, "val", control=control)
     assert result["beside"]["shuffled_images"]["scores"]["bleu_1"] < result["scores"]["bleu_1"]
 
@@ -112,55 +75,76 @@ def test_phantoms_are_examined(tmp_path, study, write_lines, without_java):
     assert result["finding_f1"]["micro"] == 1 and result["beside"]["best_constant"]["finding_f1"]["micro"] == 1
 
 
-GOOD = [{"id": name, "report": "Clear."} for name in TRUTH]
+def test_the_nearest_neighbours_are_scored_beside(references, predictions, without_java):
+    result = evaluate(predictions, references, "val", neighbours=predictions)
+    assert result["beside"]["nearest_neighbour"]["scores"] == result["scores"]
 
 
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        (GOOD[:2], "lacks 1 of the 3 studies of split 'val', the first is 'c'"),
-        ([{"id": "z", "report": "Clear."}], "holds none of the studies of split 'val'; it was made from another data"),
-        (GOOD + [{"id": "z", "report": ""}], "holds 1 ids that are not in split 'val', the first is 'z'"),
-        (GOOD + GOOD[:1], "line 4: the id 'a' occurred before"),
-        (["{broken"], "line 1 is not JSON"),
-        ([{"id": "a"}], "line 1: expected"),
-        ([], "are empty"),
-    ],
-)
-def test_a_bad_predictions_file_is_refused_with_its_line(references, write_lines, rows, message):
-    with pytest.raises(ValueError, match=message):
-        evaluate(write_lines("bad.jsonl", rows), references, "val")
+def test_the_best_single_report_on_test_was_chosen_on_validation(tmp_path, study, write_lines, without_java):
+    studies = [study("t0", findings="A small nodule is seen."), study("t1", findings="The heart is enlarged.")]
+    studies += [study("v", split="val", findings="A small nodule is seen.")]
+    studies += [study("x", split="test", findings="The heart is enlarged.")]
+    save_studies(studies, tmp_path / "set")
+    file = write_lines("one.jsonl", [{"id": "x", "report": "Clear."}])
+    assert evaluate(file, tmp_path / "set")["beside"]["best_single_report"]["report"] == "A small nodule is seen."
 
 
-def test_a_folder_is_no_predictions_file(references, tmp_path):
-    with pytest.raises(IsADirectoryError, match="Got the folder"):
-        evaluate(tmp_path, references, "val")
+def test_every_word_score_has_an_interval_around_it(references, predictions, without_java):
+    result = evaluate(predictions, references, "val", resamples=50)
+    for name, value in result["scores"].items():
+        low, high = result["intervals"][name]
+        assert low - 1e-9 <= value <= high + 1e-9
 
 
-def test_a_picture_is_no_predictions_file(references, draw_film):
-    with pytest.raises(ValueError, match="is not text"):
-        evaluate(draw_film("a.png"), references, "val")
+def test_no_resamples_no_intervals(references, predictions, without_java):
+    assert evaluate(predictions, references, "val", resamples=0)["intervals"] is None
 
 
-def test_a_missing_predictions_file_says_how_to_make_one(references, tmp_path):
-    with pytest.raises(FileNotFoundError, match="radscribe generate --out"):
-        evaluate(tmp_path / "gone.jsonl", references, "val")
+def test_reports_that_stand_in_training_are_counted_as_copied(references, write_lines, without_java):
+    texts = ("a small nodule is seen", "New.", "New.")
+    rows = [{"id": name, "report": text} for name, text in zip(TRUTH, texts, strict=True)]
+    assert evaluate(write_lines("some.jsonl", rows), references, "val")["copied_reports"] == pytest.approx(1 / 3)
 
 
-def test_an_unknown_protocol_lists_those_that_exist(references, predictions):
-    with pytest.raises(ValueError, match="r2gen, full, coco. Got 'bleu'"):
-        evaluate(predictions, references, "val", "bleu")
+def test_normal_and_abnormal_studies_are_scored_apart(tmp_path, study, write_lines, without_java):
+    normal = [{"name": "normal", "image": -1, "box": []}]
+    other = [{"name": "Nodule", "image": -1, "box": []}]
+    rows = [study("a", labels=normal, findings="Clear lungs seen."), study("b", labels=other, findings="Left nodule.")]
+    save_studies(rows, tmp_path / "set")
+    file = write_lines("two.jsonl", [{"id": "a", "report": "Clear lungs seen."}, {"id": "b", "report": "Wide heart."}])
+    result = evaluate(file, tmp_path / "set", "train", "full")
+    assert (result["normal"]["studies"], result["abnormal"]["studies"], result["normal_by"]) == (1, 1, "labels")
+    assert result["normal"]["rouge_l"] == pytest.approx(1) and result["abnormal"]["rouge_l"] < 0.5
 
 
-def test_coco_without_java_says_so(without_java):
-    with pytest.raises(ValueError, match="needs Java"):
-        tokenize_coco(["Clear."])
+def test_without_labels_the_reports_tell_what_is_normal(references, predictions, without_java):
+    result = evaluate(predictions, references, "val")
+    assert result["normal_by"] == "reports" and result["abnormal"]["studies"] == 1  # the enlarged heart
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("java") is None, reason="the PTB tokenizer runs in Java")
-def test_coco_drops_punctuation_and_keeps_the_order():
-    assert tokenize_coco(["Heart, normal.", "", "Lungs\nclear."]) == ["heart normal", "", "lungs clear"]
+def test_xxxx_is_struck_out_on_both_sides(tmp_path, study, write_lines, without_java):
+    save_studies([study("a", findings="The xxxx heart is normal in size.")], tmp_path / "set")
+    file = write_lines("one.jsonl", [{"id": "a", "report": "The heart is normal in size."}])
+    result = evaluate(file, tmp_path / "set", "train")
+    assert result["without_xxxx"]["bleu_4"] == pytest.approx(1, abs=1e-6) and result["scores"]["bleu_4"] < 0.9
+
+
+def test_the_true_reports_have_every_finding(references, predictions, without_java):
+    result = evaluate(predictions, references, "val")
+    assert result["labeller"] == "rule labeller"
+    found = label_reports(list(TRUTH.values()))
+    assert result["clinical"]["uncertain_positive"]["14"]["micro"]["f1"] == 1 and (found == 1).any()
+
+
+def test_missing_predictions_count_as_empty_where_allowed(references, write_lines, without_java):
+    file = write_lines("one.jsonl", [{"id": "a", "report": TRUTH["a"]}])
+    result = evaluate(file, references, "val", allow_missing=True)
+    assert np.count_nonzero(result["word_counts"]) == 1
+
+
+def test_a_page_is_written(references, predictions, tmp_path, without_java):
+    result = evaluate(predictions, references, "val", html=tmp_path / "page.html")
+    assert result["html"].endswith("page.html") and "<table" in (tmp_path / "page.html").read_text()
 
 
 def test_samples_are_spread_over_the_split(study):

@@ -8,7 +8,23 @@ from rich.console import Console
 from radscribe.training.score_tables import show_result
 
 SCORES = dict.fromkeys(("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "rouge_l", "cider"), 0.512)
-ANSWER = {"scores": SCORES, "distinct_reports": 1.0, "mean_words": 31.2}
+AVERAGE = {"micro": {"f1": 0.5}, "macro": {"f1": 0.25}}
+LABEL = {"precision": 1.0, "recall": 0.5, "f1": 0.667, "support": 4}
+ANSWER = {
+    "scores": SCORES,
+    "clinical": {
+        "uncertain_positive": {"14": AVERAGE, "5": AVERAGE},
+        "per_label": {"Enlarged Cardiomediastinum": LABEL},
+        "labels_without_positives": ["Fracture"],
+    },
+    "intervals": {"bleu_4": [0.25, 0.75]},
+    "distinct_reports": 1.0,
+    "copied_reports": 0.5,
+    "mean_words": 31.2,
+    "normal": {"studies": 3, "cider": 0.25},
+    "abnormal": {"studies": 0},
+    "without_xxxx": None,
+}
 EXAM = {
     "finding_f1": {
         "micro": 1.0,
@@ -26,6 +42,7 @@ def result():
     beside = {"shuffled_images": ANSWER | EXAM, "best_constant": {"finding_f1": {"micro": 0.25}}}
     sample = {"id": "a", "report": "[bold] heart.", "truth": "Clear.", "images": []}
     about = {"protocol": {"name": "full"}, "predictions": "x.jsonl", "split": "test", "studies": 4}
+    about |= {"labeller": "rule labeller", "normal_by": "labels"}
     return ANSWER | EXAM | about | {"beside": beside, "samples": [sample]}
 
 
@@ -50,3 +67,13 @@ def test_brackets_in_a_report_are_no_markup(result):
 
 def test_the_exam_says_what_it_does_not_show(result):
     assert "not that it reads real films" in " ".join(printed(result).split())
+
+
+def test_an_interval_stands_below_its_score(result):
+    assert "95 % from" in printed(result) and ".250" in printed(result) and ".750" in printed(result)
+
+
+def test_without_an_exam_the_observations_are_listed(result):
+    del result["finding_f1"], result["beside"]["best_constant"]
+    text = " ".join(printed(result).split())
+    assert "Enlarged Cardiomediastinum" in text and "1 of 14 labels never occur" in text and "…" not in text

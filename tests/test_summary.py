@@ -2,6 +2,7 @@
 
 import pytest
 
+from radscribe.training.readers.habits import Habits
 from radscribe.training.readers.studies import save_studies
 from radscribe.training.readers.summary import describe
 
@@ -16,8 +17,8 @@ def facts(tmp_path, study):
             study(f"s{i}", split=split, findings=text, labels=rows if i == 0 else [])
             for i, (split, text) in enumerate(studies)
         ]
-        save_studies(records, tmp_path / "set")
-        return {row["split"]: row for row in describe(tmp_path / "set", min_frequency, "iu")}
+        save_studies(records, tmp_path / "set", Habits(min_frequency=min_frequency))
+        return {row["split"]: row for row in describe(tmp_path / "set")}
 
     return make
 

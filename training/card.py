@@ -34,7 +34,19 @@ ANSWERS = {  # beside the model, see training/score_tables.py
     "shuffled_images": "the model on another study's films",
     "most_frequent_report": "the commonest report for every study",
     "best_single_report": "the best single report for every study",
+    "nearest_neighbour": "the report of the nearest training study",
     "best_constant": "the best constant findings for every study",
+}
+# Weights inherit the terms of what they were trained on: IU X-ray is CC BY-NC-ND 4.0, MIMIC-CXR credentialed.
+LICENCES: dict[str | None, dict[str, str]] = {
+    "radscribe-phantoms": {"license": "apache-2.0"},
+    "iu-xray": {"license": "cc-by-nc-4.0"},
+    "mimic-cxr-jpg": {
+        "license": "other",
+        "license_name": "physionet-credentialed-health-data-1.5.0",
+        "license_link": "https://physionet.org/content/mimic-cxr-jpg/view-license/2.1.0/",
+    },
+    None: {"license": "unknown"},
 }
 # What a recipe may name by a path or a name of the Hub. The dataset and the run's folder are never named.
 PLACES = ("encoder", "encoder_weights", "image_tokenizer", "init_from")
@@ -105,7 +117,6 @@ def _metadata(kind: str, run: dict[str, Any], scores: dict[str, Any] | None) -> 
     dataset = _dataset(run)
     return ModelCardData(
         language="en",
-        license="apache-2.0",
         library_name="transformers",
         pipeline_tag=TASK,
         tags=tags,
@@ -113,6 +124,7 @@ def _metadata(kind: str, run: dict[str, Any], scores: dict[str, Any] | None) -> 
         metrics=["bleu", "meteor", "rouge"] if results else None,
         model_name=NAMES[kind] if results else None,
         eval_results=results,
+        **LICENCES[dataset],
     )
 
 
@@ -131,6 +143,7 @@ def _eval_results(run: dict[str, Any], scores: dict[str, Any]) -> list[EvalResul
     protocol = {key: value for key, value in scores["protocol"].items() if isinstance(value, (str, int, float))}
     dataset = _dataset(run) or "chest-x-rays"
     figures = {METRICS.get(name, name): (name, value) for name, value in scores["scores"].items()}
+    figures |= {f"clinical F1 {name}": (f"clinical_f1_{name}", value) for name, value in _clinical(scores).items()}
     if "finding_f1" in scores:
         figures["finding F1 (phantom exam)"] = ("finding_f1", scores["finding_f1"]["micro"])
     return [
@@ -147,6 +160,12 @@ def _eval_results(run: dict[str, Any], scores: dict[str, Any]) -> list[EvalResul
         for title, (name, value) in figures.items()
         if value is not None
     ]
+
+
+def _clinical(answer: dict[str, Any]) -> dict[str, float]:
+    """Micro and macro F1 over the 14 observations, uncertain as positive; {} for an answer without."""
+    averages = answer.get("clinical", {}).get("uncertain_positive", {}).get("14", {})
+    return {name: averages[name]["f1"] for name in ("micro", "macro") if name in averages}
 
 
 def _describe_tokenizer(model: PreTrainedModel) -> str:
@@ -251,14 +270,19 @@ def _describe_results(scores: dict[str, Any] | None) -> str:
     }
     names = [name for name in METRICS if name in scores["scores"]]
     has_exam = "finding_f1" in scores
-    head = ["answer", *(METRICS[name] for name in names), "distinct reports", *(["finding F1"] if has_exam else [])]
+    clinical = [f"clinical F1 {name}" for name in _clinical(scores)]
+    head = ["answer", *(METRICS[name] for name in names), *clinical, "distinct reports"]
+    head += ["finding F1"] if has_exam else []
     lines = [head, ["---"] * len(head)]
     for title, answer in rows.items():
         figures = [_figure(answer.get("scores", {}).get(name)) for name in names]
+        found = _clinical(answer)
+        figures += [_figure(found.get(name)) for name in _clinical(scores)]
         f1 = [_figure(answer.get("finding_f1", {}).get("micro"))] if has_exam else []
         lines.append([title, *figures, _figure(answer.get("distinct_reports")), *f1])
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     details = ", ".join(f"{key} {value}" for key, value in scores["protocol"].items())
+    details += f"; clinical F1 over the 14 CheXpert labels by the {scores['labeller']}" if clinical else ""
     exam = (
         "\n\nThe finding F1 is read from synthetic phantoms: it shows that the pipeline uses the image, not that it "
     )

@@ -8,8 +8,6 @@ import datasets
 import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 from transformers import ProcessorMixin
 
 from ..processing.augmentation_cxr import CXRAugmentation
@@ -43,12 +41,16 @@ class StudyFilms(torch.utils.data.Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        films = [self.read(path) for path in self.paths[index]]
-        if self.augmentation is not None:
-            # Torch seeds its generator anew for each worker and epoch, so films differ and runs repeat.
-            rng = np.random.default_rng(int(torch.randint(2**31, ()).item()))
-            films = [self.augmentation(film, rng) for film in films]
+        films = [self.read_film(index, view) for view in range(len(self.paths[index]))]
         return {"images": films, "text": self.findings[index]}
+
+    def read_film(self, index: int, view: int) -> Image.Image:
+        """One view of a study, augmented anew each time."""
+        film = self.read(self.paths[index][view])
+        if self.augmentation is None:
+            return film
+        # Torch seeds its generator anew for each worker and epoch, so films differ and runs repeat.
+        return self.augmentation(film, np.random.default_rng(int(torch.randint(2**31, ()).item())))
 
     def read(self, path: str) -> Image.Image:
         """One film, from memory where films are kept."""
@@ -59,74 +61,32 @@ class StudyFilms(torch.utils.data.Dataset):
         return self.kept[path]
 
 
-class StudyTokens(torch.utils.data.Dataset):
-    """One item a study: `{"visual_ids": (V, L) token ids, "text": findings}`; its films were tokenised before.
-
-    A frozen tokenizer gives the same ids for the same film, so nothing but ids is needed while training. Augmented
-    films are kept in several versions, of which each visit takes one at random.
-
-    Args:
-        ids: of each study (copies, V, L), see `tokenize_films`.
-        findings: of each study.
-    """
-
-    def __init__(self, ids: list[torch.Tensor], findings: list[str]) -> None:
-        self.ids, self.findings = ids, findings
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        copies = self.ids[index]
-        # Nothing is drawn of a single copy: a run that is resumed then ends like one that was not cut off.
-        choice = int(torch.randint(len(copies), ())) if len(copies) > 1 else 0
-        return {"visual_ids": copies[choice], "text": self.findings[index]}
-
-
-def tokenize_films(
-    films: StudyFilms, tokenize: Callable, collate: Callable, device: torch.device, copies: int = 1, workers: int = 0
-) -> list[torch.Tensor]:
-    """Token ids of each study's films, as often as `copies` says (augmented anew): int32 (copies, V, L) a study.
-
-    Args:
-        films: the studies.
-        tokenize: (B, V, C, H, W), (B, V) -> ids (B, V, L).
-        collate: the collator of films.
-        device: where `tokenize` computes.
-        workers: processes that read films meanwhile.
-    """
-    rounds = [index for _ in range(copies) for index in range(len(films))]  # in one pass: workers keep their films
-    loader = torch.utils.data.DataLoader(films, 32, sampler=rounds, collate_fn=collate, num_workers=workers)
-    ids: list[torch.Tensor] = []
-    for batch in track(loader, "films to tokens", console=Console(stderr=True)):
-        mask = batch["view_mask"]
-        found = tokenize(batch["pixel_values"].to(device), mask.to(device)).to("cpu", torch.int32)
-        ids += [row[valid.bool()] for row, valid in zip(found, mask, strict=True)]
-    return [torch.stack(ids[index :: len(films)]) for index in range(len(films))]
-
-
 def collate_with(processor: ProcessorMixin, max_views: int) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
     """A collator: studies to `pixel_values` (B, V, C, H, W), `view_mask` (B, V) and `labels` (B, T).
 
-    Studies of `StudyTokens` give `visual_ids` (B, V, L) in place of pixels.
+    Studies whose films were read before (film_cache.py) give `visual_ids` or `visual_features` (B, V, ...) in place of
+    pixels.
     A study with more films than the model takes gives its first `max_views`, in the order of its record.
     """
 
     def collate(studies: list[dict[str, Any]]) -> dict[str, Any]:
         text = [study["text"] for study in studies]
-        if "visual_ids" in studies[0]:
-            return _stack_ids([study["visual_ids"] for study in studies]) | processor(text=text, return_tensors="pt")
+        for name in ("visual_ids", "visual_features"):
+            if name in studies[0]:
+                words = processor(text=text, return_tensors="pt")
+                return _stack_views(name, [study[name] for study in studies]) | dict(words)
         films = [study["images"][:max_views] for study in studies]
         return dict(processor(images=films, text=text, return_tensors="pt"))
 
     return collate
 
 
-def _stack_ids(studies: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Ids of B studies (V, L), each with its V -> `visual_ids` (B, V, L), padded with 0, and `view_mask` (B, V)."""
-    ids = torch.nn.utils.rnn.pad_sequence(studies, batch_first=True).long()
+def _stack_views(name: str, studies: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Answers of B studies (V, ...), each with its V -> `name` (B, V, ...), padded with 0, and `view_mask` (B, V)."""
+    stacked = torch.nn.utils.rnn.pad_sequence(studies, batch_first=True)
     views = torch.tensor([len(study) for study in studies])
-    return {"visual_ids": ids, "view_mask": (torch.arange(ids.shape[1]) < views[:, None]).long()}
+    mask = (torch.arange(stacked.shape[1]) < views[:, None]).long()
+    return {name: stacked if stacked.is_floating_point() else stacked.long(), "view_mask": mask}
 
 
 def shuffled_films(studies: datasets.Dataset, seed: int) -> datasets.Dataset:

@@ -1,17 +1,20 @@
 """`radscribe generate`: reports for image files, or for a split of a prepared data set."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 from rich.console import Console
 from rich.progress import track
 
 from .build import load_checkpoint
 from .data import StudyFilms, collate_with, shuffled_films, single_films
+from .neighbours import embed_films, nearest_rows
 from .readers.studies import load_studies
 
 
@@ -22,6 +25,7 @@ def generate(
     shuffle_images: int | None,
     model: str,
     out: Path | None,
+    nearest_neighbour: bool = False,
     batch_size: int = 32,
     workers: int = 1,
 ) -> list[dict[str, str]]:
@@ -32,46 +36,90 @@ def generate(
         dataset, split: studies of a prepared data set, instead of `images`.
         shuffle_images: seed; every study gets the films of another one (the exam's control).
         model: a run's folder or a Hub name.
+        nearest_neighbour: give the report of the nearest training study in place of a written one (neighbours.py).
 
     Raises:
         ValueError: neither or both of images and a data set, or what the loaders say.
     """
-    if bool(images) == (dataset is not None):
-        raise ValueError("Give either image files (the views of one study) or `--dataset DIR`.")
-    if dataset is None and shuffle_images is not None:
-        raise ValueError("`--shuffle-images` swaps films between the studies of a `--dataset`. Got image files.")
-    if out is not None and out.is_dir():
-        raise IsADirectoryError(f"`--out` must be a file to write. Got the folder `{out}`.")
+    _check_arguments(images, dataset, shuffle_images, out, nearest_neighbour)
     studies = load_studies(dataset, split) if dataset is not None else single_films(images)
     if shuffle_images is not None:
         studies = shuffled_films(studies, shuffle_images)
+    training = _load_training(dataset, split) if dataset is not None and nearest_neighbour else None
     network, processor = load_checkpoint(model)
     if len(images) > network.config.max_views:
         raise ValueError(
             f"Give at most {network.config.max_views} images: so many views this model takes. Got {len(images)}."
         )
-    loader = torch.utils.data.DataLoader(
+    network = network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    load = partial(_load_films, network, processor, batch_size, workers)
+    if training is not None:
+        reports = _find_reports(network, load(training), load(studies), training)
+    else:
+        reports = _write_reports(network, processor, load(studies))
+    return _collect(studies["study_id"], reports, out)
+
+
+def _check_arguments(
+    images: list[Path], dataset: Path | None, shuffle_images: int | None, out: Path | None, nearest_neighbour: bool
+) -> None:
+    """Raise for arguments that contradict each other, before anything is loaded."""
+    if bool(images) == (dataset is not None):
+        raise ValueError("Give either image files (the views of one study) or `--dataset DIR`.")
+    if dataset is None and shuffle_images is not None:
+        raise ValueError("`--shuffle-images` swaps films between the studies of a `--dataset`. Got image files.")
+    if dataset is None and nearest_neighbour:
+        raise ValueError("`--nearest-neighbour` looks among the training studies of a `--dataset`. Got image files.")
+    if shuffle_images is not None and nearest_neighbour:
+        raise ValueError("`--shuffle-images` and `--nearest-neighbour` are two answers: make a file of each.")
+    if out is not None and out.is_dir():
+        raise IsADirectoryError(f"`--out` must be a file to write. Got the folder `{out}`.")
+
+
+def _load_training(dataset: Path, split: str) -> datasets.Dataset:
+    """The training studies that have a report to give."""
+    if split == "train":
+        raise ValueError("`--nearest-neighbour` would find each training study itself: name another split.")
+    training = load_studies(dataset, "train")
+    kept = [row for row, text in enumerate(training["findings"]) if text.strip()]
+    if not kept:
+        raise ValueError(f"No training study of {dataset} has findings to give.")
+    return training.select(kept)
+
+
+def _load_films(network: Any, processor: Any, batch_size: int, workers: int, studies: datasets.Dataset) -> Any:
+    """Batches of the studies' films."""
+    return torch.utils.data.DataLoader(
         StudyFilms(studies),
         batch_size=batch_size,
         collate_fn=collate_with(processor, network.config.max_views),
         num_workers=workers if len(studies) > batch_size else 0,
     )
-    results: list[dict[str, str]] = []
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("w") if out is not None else nullcontext() as file:
-        for name, report in zip(studies["study_id"], _write_reports(network, processor, loader), strict=True):
-            results.append({"id": name, "report": report})
-            if file is not None:
-                file.write(json.dumps(results[-1]) + "\n")
-    return results
+
+
+def _find_reports(network: Any, known: Any, asked: Any, training: datasets.Dataset) -> Iterator[str]:
+    """The report of the nearest training study, a study."""
+    rows = nearest_rows(embed_films(network, asked), embed_films(network, known))
+    findings = list(training["findings"])
+    yield from (findings[row] for row in rows.tolist())
 
 
 @torch.inference_mode()
 def _write_reports(network: Any, processor: Any, loader: Any) -> Iterator[str]:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = network.to(device).eval()
     batches = track(loader, "writing reports", console=Console(stderr=True), disable=len(loader) < 2)
     for batch in batches:
-        ids = network.generate(pixel_values=batch["pixel_values"].to(device), view_mask=batch["view_mask"].to(device))
-        yield from processor.batch_decode(ids)
+        films = {name: batch[name].to(network.device) for name in ("pixel_values", "view_mask")}
+        yield from processor.batch_decode(network.generate(**films))
+
+
+def _collect(names: Iterable[str], reports: Iterator[str], out: Path | None) -> list[dict[str, str]]:
+    """The rows, written to `out` as they come."""
+    results: list[dict[str, str]] = []
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("w", encoding="utf-8") if out is not None else nullcontext() as file:
+        for name, report in zip(names, reports, strict=True):
+            results.append({"id": name, "report": report})
+            if file is not None:
+                file.write(json.dumps(results[-1]) + "\n")
+    return results

@@ -45,7 +45,7 @@ class Recipe:
     image_processor: dict[str, Any] = dataclasses.field(default_factory=dict)
     augmentation: dict[str, Any] | None = None  # train-time changes of a film; null: none
     keep_films: bool = False  # hold films in memory at the model's size while training
-    token_copies: int = 1  # with an image tokenizer: augmented versions of a film made tokens once; 0: at every step
+    film_copies: int = 0  # versions of a film that a frozen backbone or tokenizer reads once; 0: one at every step
     report_style: str = "iu"  # cleaning rules: iu | mimic
     min_frequency: int = 3  # a word enters the vocabulary from so many occurrences on
     max_length: int = 60  # words of a report, start mark included
@@ -125,8 +125,8 @@ def parse_recipe(values: dict[str, Any]) -> Recipe:
     if recipe.precision not in ("fp32", "bf16", "fp16"):
         raise ValueError(f"`precision` must be fp32, bf16 or fp16. Got {recipe.precision!r}.")
     check_counts(recipe, "max_steps", "batch_size", "accumulation", "eval_steps", "eval_batch_size", "max_length")
-    if recipe.token_copies < 0:
-        raise ValueError(f"`token_copies` must be 0 or more. Got {recipe.token_copies}.")
+    if recipe.film_copies < 0:
+        raise ValueError(f"`film_copies` must be 0 or more. Got {recipe.film_copies}.")
     if recipe.pretrain_steps < 0:
         raise ValueError(f"`pretrain_steps` must be 0 or more. Got {recipe.pretrain_steps}.")
     if recipe.pretrain_steps and not recipe.encoder_learning_rate:

@@ -1,7 +1,8 @@
-"""What `radscribe evaluate` prints: one row an answer, the phantom exam unit by unit, samples beside the truth."""
+"""What `radscribe evaluate` prints: one row an answer, the findings one by one, samples beside the truth."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -14,20 +15,21 @@ _COLUMNS = {"bleu_1": "BLEU", "bleu_2": "2", "bleu_3": "3", "bleu_4": "4"}
 _COLUMNS |= {"meteor": "METEOR", "rouge_l": "ROUGE", "cider": "CIDEr"}
 _ANSWERS = {
     "shuffled_images": "images shuffled",
+    "nearest_neighbour": "nearest neighbour",
     "most_frequent_report": "commonest report",
     "best_single_report": "best single report",
     "best_constant": "best constant units",
 }
 
 
-def _share(value: float | None) -> str:
+def show_share(value: float | None) -> str:
     """.512 as the field prints it, 1.48 from one up; a dash for what was not computed."""
     if value is None:
         return "-"
     return f"{value:.2f}" if round(value, 3) >= 1 else f"{value:.3f}".removeprefix("0")
 
 
-def _plain_table(headings: list[str]) -> Table:
+def plain_table(headings: list[str]) -> Table:
     """A table without frames, the first column at the left, numbers at the right."""
     table = Table(box=SIMPLE_HEAD, padding=0, show_edge=False)
     for position, heading in enumerate(headings):
@@ -35,30 +37,68 @@ def _plain_table(headings: list[str]) -> Table:
     return table
 
 
-def _answer_row(name: str, answer: dict[str, Any], with_exam: bool) -> list[str]:
-    """One row of the table of answers."""
-    scores = answer.get("scores", {})
-    row = [name, *(_share(scores.get(key)) for key in _COLUMNS)]
-    row.append(f"{100 * answer['distinct_reports']:.0f} %" if "distinct_reports" in answer else "-")
-    row.append(f"{answer['mean_words']:.0f}" if "mean_words" in answer else "-")
-    return row + [_share(answer.get("finding_f1", {}).get("micro"))] if with_exam else row
+def _word_row(name: str, answer: dict[str, Any]) -> list[str]:
+    """One row of the word scores."""
+    return [name, *(show_share(answer["scores"].get(key)) for key in _COLUMNS)]
 
 
-def _answers_table(result: dict[str, Any]) -> Table:
-    """The model and the answers beside it, one row each."""
-    with_exam = "finding_f1" in result
-    table = _plain_table(["answer", *_COLUMNS.values(), "distinct", "words", *(["F1"] if with_exam else [])])
-    table.add_row(*_answer_row("the model", result, with_exam), style="bold")
-    for key, answer in result["beside"].items():
-        table.add_row(*_answer_row(_ANSWERS[key], answer, with_exam))
+def _words_table(result: dict[str, Any]) -> Table:
+    """Word scores of the model, with the ends of their intervals, and of the answers beside it."""
+    table = plain_table(["words", *_COLUMNS.values()])
+    table.add_row(*_word_row("the model", result), style="bold")
+    if intervals := result["intervals"]:
+        for end, title in enumerate(("95 % from", "     to")):
+            table.add_row(title, *(show_share(intervals[key][end] if key in intervals else None) for key in _COLUMNS))
+    for key, answer in _beside(result):
+        table.add_row(*_word_row(_ANSWERS[key], answer))
+    if without := result["without_xxxx"]:
+        table.add_row(*_word_row("without `xxxx`", {"scores": without}))
     return table
 
 
-def _units_table(per_unit: dict[str, dict[str, float]]) -> Table:
-    """The phantom exam unit by unit."""
-    table = _plain_table(["unit", "precision", "recall", "F1", "studies"])
+def _beside(result: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The answers that are reports (the best constant units are none)."""
+    return ((key, answer) for key, answer in result["beside"].items() if "scores" in answer)
+
+
+_FINDINGS = {"F1 micro": ("14", "micro"), "macro": ("14", "macro"), "micro 5": ("5", "micro")}
+
+
+def _finding_row(name: str, answer: dict[str, Any], with_exam: bool) -> list[str]:
+    """One row on what the reports say and how they repeat themselves."""
+    averages = answer["clinical"]["uncertain_positive"]
+    row = [name, *(show_share(averages[labels][average]["f1"]) for labels, average in _FINDINGS.values())]
+    row += [show_share(answer[part].get("cider")) for part in ("normal", "abnormal")]
+    row += [_percent(answer["distinct_reports"]), _percent(answer["copied_reports"]), f"{answer['mean_words']:.0f}"]
+    return row + ([show_share(answer["finding_f1"]["micro"])] if with_exam else [])
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.0f} %"
+
+
+def _findings_table(result: dict[str, Any]) -> Table:
+    """Clinical scores of all answers, normal and abnormal studies apart, how far reports repeat themselves."""
+    with_exam = "finding_f1" in result
+    parts = [f"CIDEr of {result[part]['studies']} {part}" for part in ("normal", "abnormal")]
+    headings = ["findings", *_FINDINGS, *parts, "distinct", "copied", "words", *(["exam"] if with_exam else [])]
+    table = plain_table(headings)
+    for column in table.columns:
+        column.no_wrap = False
+    table.add_row(*_finding_row("the model", result, with_exam), style="bold")
+    for key, answer in _beside(result):
+        table.add_row(*_finding_row(_ANSWERS[key], answer, with_exam))
+    if with_exam:
+        constant = show_share(result["beside"]["best_constant"]["finding_f1"]["micro"])
+        table.add_row(_ANSWERS["best_constant"], *["-"] * (len(headings) - 2), constant)
+    return table
+
+
+def _units_table(per_unit: dict[str, dict[str, float]], heading: str) -> Table:
+    """Precision, recall and F1 of each unit or finding."""
+    table = plain_table([heading, "precision", "recall", "F1", "studies"])
     for unit, row in per_unit.items():
-        table.add_row(unit, *(_share(row[key]) for key in ("precision", "recall", "f1")), f"{row['support']:.0f}")
+        table.add_row(unit, *(show_share(row[key]) for key in ("precision", "recall", "f1")), f"{row['support']:.0f}")
     return table
 
 
@@ -80,18 +120,34 @@ def _show_exam(result: dict[str, Any], console: Console) -> None:
         "It shows that the pipeline uses the image, not that it reads real films.\n",
         highlight=False,
     )
-    console.print(_units_table(f1["per_unit"]))
+    console.print(_units_table(f1["per_unit"], "unit"))
+
+
+def _show_clinical(result: dict[str, Any], console: Console) -> None:
+    """Each of the 14 observations, by which labeller and convention."""
+    without = len(result["clinical"]["labels_without_positives"])
+    console.print(
+        f"\nClinical F1 by the {result['labeller']}, uncertain as positive; {without} of 14 labels never occur in the "
+        f"truth and count 0 in macro. Normal: as the studies' {result['normal_by']} say.\n",
+        highlight=False,
+    )
+    console.print(_units_table(result["clinical"]["per_label"], "observation"))
 
 
 def show_result(result: dict[str, Any], console: Console) -> None:
     """Print what `evaluate` returned: the answers, the exam, the samples beside the truth."""
     console.print(escape(_heading(result)) + "\n", highlight=False)
-    console.print(_answers_table(result))
+    console.print(_words_table(result))
+    console.print()
+    console.print(_findings_table(result))
     if "finding_f1" in result:
         _show_exam(result, console)
+    else:
+        _show_clinical(result, console)
     for sample in result["samples"]:
         console.print(f"\n[bold]{escape(sample['id'])}[/bold]")
         console.print(f"  report: {escape(sample['report'])}", highlight=False)
         console.print(f"  truth:  {escape(sample['truth'])}", highlight=False)
-    if "sheet" in result:
-        console.print(f"\nPicture of these studies: {escape(result['sheet'])}", highlight=False)
+    for key, title in (("sheet", "Picture of these studies"), ("html", "The whole evaluation as a page")):
+        if key in result:
+            console.print(f"\n{title}: {escape(result[key])}", highlight=False)

@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,8 +33,9 @@ from transformers.trainer_utils import get_last_checkpoint
 from ..processing.augmentation_cxr import CXRAugmentation
 from ..processing.processing_report import ReportProcessor
 from .build import build_model, build_processor, load_checkpoint, set_generation
-from .data import StudyFilms, StudyTokens, collate_with, tokenize_films
+from .data import StudyFilms, collate_with
 from .errors import one_line
+from .film_cache import ReadFilms, cache_key, read_films
 from .image_tokenizer import parse_tokenizer_recipe, train_image_tokenizer
 from .pretrain import pretrain_backbone
 from .readers.studies import is_phantom_set, load_studies
@@ -63,9 +63,7 @@ def train(recipe: str, overrides: list[str], resume: bool = False) -> dict[str, 
 
 def run_recipe(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
     """As `train`, for a recipe of a report generator that is parsed already."""
-    result = run_stages(recipe, resume) if recipe.stages else run_stage(recipe, resume)
-    _tokens_file(recipe).unlink(missing_ok=True)
-    return result
+    return run_stages(recipe, resume) if recipe.stages else run_stage(recipe, resume)
 
 
 def run_stages(recipe: Recipe, resume: bool) -> dict[str, Any]:
@@ -179,7 +177,7 @@ def _assemble(
         model=model,
         args=arguments,
         encoder_learning_rate=recipe.encoder_learning_rate,
-        train_dataset=_training_set(recipe, training, model, processor, collate, arguments.device),
+        train_dataset=_training_set(recipe, training, model, processor),
         eval_dataset=StudyFilms(validation),
         data_collator=collate,
         processing_class=processor,
@@ -206,32 +204,38 @@ def _set_backbone(model: PreTrainedModel, recipe: Recipe) -> None:
 
 
 def _training_set(
-    recipe: Recipe,
-    training: datasets.Dataset,
-    model: PreTrainedModel,
-    processor: ReportProcessor,
-    collate: Callable,
-    device: torch.device,
-) -> StudyFilms | StudyTokens:
-    """Films, or their tokens where a frozen tokenizer reads them and new ones are not asked for at every step."""
+    recipe: Recipe, training: datasets.Dataset, model: PreTrainedModel, processor: ReportProcessor
+) -> StudyFilms | ReadFilms:
+    """Films, or what a frozen reader says of them where new ones are not asked for at every step."""
     augmentation = None if recipe.augmentation is None else CXRAugmentation(**recipe.augmentation)
     films = StudyFilms(training, augmentation, keep=processor.image_processor if recipe.keep_films else None)
-    if not (_reads_tokens(model) and recipe.token_copies):
+    if not recipe.film_copies:
         return films
-    file = _tokens_file(recipe)
-    with PartialState().main_process_first():  # the others, later stages and a resumed run find them made
-        if not file.is_file():
-            copies = 1 if augmentation is None else recipe.token_copies
-            tokenize = model.to(device).encoder.unifier.tokenize
-            file.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(tokenize_films(films, tokenize, collate, device, copies, recipe.workers), file)
-    return StudyTokens(torch.load(file, weights_only=True), films.findings)
-
-
-def _tokens_file(recipe: Recipe) -> Path:
-    """Where the training films' tokens lie while a run lasts, beside the folders of its stages."""
+    tokens = _reads_tokens(model)
+    if not tokens and recipe.encoder_learning_rate > 0:
+        raise ValueError(
+            "`film_copies` keeps what a frozen backbone reads; this one learns. Set `encoder_learning_rate` to 0, or "
+            "`film_copies` to 0."
+        )
+    device = PartialState().device
+    reader = (model.encoder.unifier.tokenizer if tokens else model.encoder.visual.backbone).to(device).eval()
+    copies, views = 1 if augmentation is None else recipe.film_copies, model.config.max_views
+    settings = {"processor": processor.image_processor.to_dict(), "augmentation": recipe.augmentation}
+    settings |= {"copies": copies, "views": views, "seed": recipe.seed if copies > 1 else 0}
     run = Path(recipe.output_dir)
-    return (run.parent if re.fullmatch(r"stage_\d+", run.name) else run) / "tokens.pt"
+    home = run.parent.parent if re.fullmatch(r"stage_\d+", run.name) else run.parent  # runs of one folder share it
+    folder = home / "film_cache" / cache_key(reader, films, settings)
+    with PartialState().main_process_first():  # the others, later stages and a resumed run find them made
+        answers = read_films(
+            films,
+            lambda batch: reader(batch.to(device)) if tokens else reader(batch.to(device)).last_hidden_state,
+            lambda images: processor.image_processor(images, return_tensors="pt")["pixel_values"][:, 0],
+            folder,
+            views,
+            copies,
+            recipe.workers,
+        )
+    return ReadFilms(answers, films, views, copies, "visual_ids" if tokens else "visual_features")
 
 
 def _try_generation(model: PreTrainedModel, processor: ReportProcessor, generation: dict[str, Any]) -> None:

@@ -21,8 +21,9 @@ from transformers import (
 from transformers.trainer_callback import TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
-from .metrics.nlg import NlgScorer
+from .metrics.chest_findings import ChestFindings
 from .metrics.phantom_exam import exam
+from .metrics.word_overlap import WordOverlap
 
 BACKBONE = "encoder.visual.backbone."
 
@@ -35,7 +36,7 @@ class ReportTrainer(Seq2SeqTrainer):
     def __init__(self, *args: Any, encoder_learning_rate: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.encoder_learning_rate = encoder_learning_rate
-        self.component_sums: dict[str, float] = defaultdict(float)
+        self.component_sums: dict[str, Any] = defaultdict(float)  # tensors: `.item()` would stop the card at each step
         self.component_count = 0
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
@@ -67,13 +68,15 @@ class ReportTrainer(Seq2SeqTrainer):
             self.component_count += 1
             for name, value in outputs.items():
                 if name.endswith("_loss") and value is not None:
-                    self.component_sums[name] += value.detach().float().item()
+                    self.component_sums[name] = self.component_sums[name] + value.detach().float()
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the component losses since the last training line."""
         if "loss" in logs and self.component_count:
-            logs |= {name: round(value / self.component_count, 4) for name, value in self.component_sums.items()}
+            logs |= {
+                name: round(float(value) / self.component_count, 4) for name, value in self.component_sums.items()
+            }
             self.component_sums.clear()
             self.component_count = 0
         super().log(logs, start_time)
@@ -109,6 +112,7 @@ class RunLog(TrainerCallback):
                 f"eval_{self.select_by}",
                 "eval_bleu_4",
                 "eval_cider",
+                "eval_clinical_f1",
                 "eval_finding_f1",
                 "eval_distinct",
             ]
@@ -126,7 +130,18 @@ class RunLog(TrainerCallback):
 
 def metric_names(is_phantom: bool) -> list[str]:
     """What validation measures, and `select_by` may name."""
-    names = ["bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider", "distinct", "loss"]
+    names = [
+        "bleu_1",
+        "bleu_2",
+        "bleu_3",
+        "bleu_4",
+        "rouge_l",
+        "cider",
+        "clinical_f1",
+        "clinical_f1_macro",
+        "distinct",
+    ]
+    names.append("loss")
     return [*names, "finding_f1"] if is_phantom else names
 
 
@@ -140,11 +155,14 @@ def report_metrics(
         labels: units drawn into phantom studies; None for real ones.
     """
 
+    words, findings = WordOverlap(keep_in_memory=True), ChestFindings(keep_in_memory=True)
+
     def compute(prediction: EvalPrediction) -> dict[str, float]:
         ids = prediction.predictions[: len(references)]
         reports = processor.batch_decode(ids, clean=True)
-        with NlgScorer(meteor=False) as scorer:  # METEOR's Java start-up would cost more than all else here
-            metrics = scorer.score(reports, references)
+        metrics: dict[str, float] = {}
+        for metric in (words, findings):
+            metrics |= metric.compute(predictions=reports, references=references)
         metrics["distinct"] = len(set(reports)) / len(reports)
         if labels is not None:
             metrics["finding_f1"] = exam(reports, labels)["finding_f1"]["micro"]

@@ -33,7 +33,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 begun = time.perf_counter()
 answer = prepare_mimic_cxr(sys.argv[1], sys.argv[2], processes=int(sys.argv[3]), embed=sys.argv[4] == "embed")
-describe(Path(sys.argv[2]), 10, "mimic")  # as the command does
+describe(Path(sys.argv[2]))  # as the command does
 print(json.dumps({"seconds": time.perf_counter() - begun, "kept": sum(answer["kept"].values())}))
 """
 

@@ -3,7 +3,7 @@
 Inputs are already in a protocol's form (single-spaced words); nothing is tokenised here. BLEU is corpus level, ROUGE-L
 (F with beta 1.2) and CIDEr (CIDEr-D, idf from the evaluated references) are means over reports, METEOR is the jar's
 aggregate. The jar needs Java and reads a paraphrase table for some seconds when it starts: one `NlgScorer` starts it
-once, scores any number of answers and closes it.
+once, scores any number of answers and closes it. `report_components` has what each study adds to the other scores.
 """
 
 from __future__ import annotations
@@ -14,10 +14,15 @@ import sys
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from pycocoevalcap.bleu.bleu import Bleu
+from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.meteor.meteor import Meteor
 from pycocoevalcap.rouge.rouge import Rouge
+
+# Constants of pycocoevalcap's BleuScorer: precision = (correct + tiny) / (guess + small), the length ratio likewise.
+BLEU_TINY, BLEU_SMALL = 1e-15, 1e-9
 
 
 class NlgScorer:
@@ -62,30 +67,58 @@ class NlgScorer:
 
         An empty prediction scores 0. Raises ValueError where the two lists differ in length or hold nothing.
         """
-        if len(predictions) != len(references) or not references:
-            raise ValueError(
-                "Scores need one prediction a reference and at least one. "
-                f"Got {len(predictions)} predictions and {len(references)} references."
-            )
-        hypotheses = {i: [_one_line(text)] for i, text in enumerate(predictions)}
-        truths = {i: [_one_line(text)] for i, text in enumerate(references)}
+        hypotheses, truths = _pair(predictions, references)
         bleu, _ = Bleu(4).compute_score(truths, hypotheses, verbose=0)
         scores = {f"bleu_{n}": float(value) for n, value in enumerate(bleu, start=1)}
         scores["rouge_l"] = float(Rouge().compute_score(truths, hypotheses)[0])
         scores["cider"] = float(Cider().compute_score(truths, hypotheses)[0])
-        meteor = self._score_meteor(hypotheses, truths)
+        meteor = self.meteor(predictions, references)
         return scores if meteor is None else scores | {"meteor": meteor}
 
-    def _score_meteor(self, hypotheses: dict[int, list[str]], truths: dict[int, list[str]]) -> float | None:
-        """METEOR of the jar; None where it is off or has died (too little memory, a broken Java), with one line."""
+    def meteor(self, predictions: list[str], references: list[str]) -> float | None:
+        """METEOR alone; None where it is off or the jar has died (too little memory, a broken Java), with one line."""
         if self._jar is None:
             return None
+        hypotheses, truths = _pair(predictions, references)
         try:
             return float(self._jar.compute_score(truths, hypotheses)[0])
         except (OSError, ValueError):
             _say("METEOR is left out: its Java process died (it asks for 2 GB of memory).")
             self._close()
             return None
+
+
+def report_components(predictions: list[str], references: list[str]) -> dict[str, np.ndarray]:
+    """What each of S studies adds to BLEU, ROUGE-L and CIDEr, by pycocoevalcap's own counting.
+
+    Returns `bleu_correct` and `bleu_guess` (S, 4): matched and stated 1- to 4-grams; `test_length` and
+    `reference_length` (S,) in words; `rouge_l` and `cider` (S,), whose means are the scores. CIDEr's document
+    frequencies are those of these references. Raises ValueError as `NlgScorer.score`.
+    """
+    hypotheses, truths = _pair(predictions, references)
+    counter = BleuScorer(n=4)
+    for i, hypothesis in hypotheses.items():
+        counter += (hypothesis[0], truths[i])
+    counts = counter.ctest
+    return {
+        "bleu_correct": np.array([one["correct"] for one in counts], dtype=float),
+        "bleu_guess": np.array([one["guess"] for one in counts], dtype=float),
+        "test_length": np.array([one["testlen"] for one in counts], dtype=float),
+        "reference_length": np.array([one["reflen"][0] for one in counts], dtype=float),  # one reference a study
+        "rouge_l": np.asarray(Rouge().compute_score(truths, hypotheses)[1], dtype=float),
+        "cider": np.asarray(Cider().compute_score(truths, hypotheses)[1], dtype=float),
+    }
+
+
+def _pair(predictions: list[str], references: list[str]) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
+    """(hypotheses, truths) as pycocoevalcap takes them. Raises ValueError where they differ in number or are none."""
+    if len(predictions) != len(references) or not references:
+        raise ValueError(
+            "Scores need one prediction a reference and at least one. "
+            f"Got {len(predictions)} predictions and {len(references)} references."
+        )
+    hypotheses = {i: [_one_line(text)] for i, text in enumerate(predictions)}
+    return hypotheses, {i: [_one_line(text)] for i, text in enumerate(references)}
 
 
 def _one_line(text: str) -> str:

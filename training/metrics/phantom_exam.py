@@ -37,6 +37,43 @@ class Count:
         }
 
 
+@dataclass
+class StudyExam:
+    """One report held against its study: units rightly stated, wrongly stated and missed; what could not be read.
+
+    marks: for each found unit that has a "size" or "place" whether it is right.
+    """
+
+    hits: set[str]
+    false_alarms: set[str]
+    misses: set[str]
+    marks: dict[str, list[bool]]
+    sentences: int
+    unreadable: int
+
+    @property
+    def units(self) -> tuple[set[str], set[str], set[str]]:
+        """Hits, false alarms, misses."""
+        return self.hits, self.false_alarms, self.misses
+
+
+def examine(report: str, rows: Iterable[dict]) -> StudyExam:
+    """Examine the report of one study against its label rows."""
+    read, truth = read_report(report), true_findings(rows)
+    stated = {finding.unit for finding in read.findings}
+    contradicted = stated.intersection(read.denied)
+    answered = stated - contradicted
+    found = [one for one in read.findings if one.unit in truth and one.unit in answered]
+    return StudyExam(
+        hits=answered & truth.keys(),
+        false_alarms=stated - (answered & truth.keys()),
+        misses=truth.keys() - answered,
+        marks={aspect: _mark(found, truth, aspect) for aspect in ("size", "place")},
+        sentences=read.sentences,
+        unreadable=len(read.unreadable),
+    )
+
+
 def exam(reports: Sequence[str], labels: Sequence[Sequence[dict]]) -> dict:
     """Examine one report a study against the studies' labels (rows of the study record; only `name` is read).
 
@@ -46,23 +83,15 @@ def exam(reports: Sequence[str], labels: Sequence[Sequence[dict]]) -> dict:
     """
     if len(reports) != len(labels):
         raise ValueError(f"`reports` and `labels` must be of one length. Got {len(reports)} and {len(labels)}.")
+    studies = [examine(report, rows) for report, rows in zip(reports, labels, strict=True)]
     counts = {unit: Count() for unit in UNITS}
-    marks: dict[str, list[bool]] = {"size": [], "place": []}
-    sentences = unreadable = 0
-    for report, rows in zip(reports, labels, strict=True):
-        read, truth = read_report(report), true_findings(rows)
-        stated = {finding.unit for finding in read.findings}
-        contradicted = stated.intersection(read.denied)
-        _count(counts, stated - contradicted, contradicted, set(truth))
-        found = [one for one in read.findings if one.unit in truth and one.unit not in contradicted]
-        for aspect, right in marks.items():
-            right += _mark(found, truth, aspect)
-        sentences += read.sentences
-        unreadable += len(read.unreadable)
+    for study in studies:
+        _count(counts, *study.units)
+    sentences, unreadable = sum(one.sentences for one in studies), sum(one.unreadable for one in studies)
     return {
         "finding_f1": _summarise(counts, unreadable),
-        "size_accuracy": _accuracy(marks["size"]),
-        "place_accuracy": _accuracy(marks["place"]),
+        "size_accuracy": _accuracy([right for one in studies for right in one.marks["size"]]),
+        "place_accuracy": _accuracy([right for one in studies for right in one.marks["place"]]),
         "unreadable_share": unreadable / sentences if sentences else 0.0,
     }
 
@@ -97,16 +126,16 @@ def true_findings(rows: Iterable[dict]) -> dict[str, Finding]:
 def _score_constant(answer: set[str], truths: Sequence[set[str]]) -> dict:
     counts = {unit: Count() for unit in UNITS}
     for truth in truths:
-        _count(counts, answer, set(), truth)
+        _count(counts, answer & truth, answer - truth, truth - answer)
     return _summarise(counts, unreadable=0)
 
 
-def _count(counts: dict[str, Count], stated: set[str], contradicted: set[str], truth: set[str]) -> None:
+def _count(counts: dict[str, Count], hits: set[str], false_alarms: set[str], misses: set[str]) -> None:
     """Add one study to the counts of every unit."""
     for unit, count in counts.items():
-        count.hits += unit in stated and unit in truth
-        count.false_alarms += unit in contradicted or (unit in stated and unit not in truth)
-        count.misses += unit in truth and unit not in stated
+        count.hits += unit in hits
+        count.false_alarms += unit in false_alarms
+        count.misses += unit in misses
 
 
 def _mark(found: Sequence[Finding], truth: dict[str, Finding], aspect: str) -> list[bool]:

@@ -35,6 +35,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 from datasets.table import InMemoryTable
 
+from .habits import Habits, write_index
 from .studies import SPLITS, STUDY_FEATURES, QuietBars, refuse_used_folder
 
 WORK = ".work"
@@ -207,7 +208,7 @@ class _SplitFile:
         (self.folder / "state.json").write_text(json.dumps(state, indent=2))
 
 
-def assemble(work: Path, out: Path) -> dict[str, int]:
+def assemble(work: Path, out: Path, habits: Habits) -> dict[str, int]:
     """Stream all finished parts of `work` into a `DatasetDict` at `out`; returns studies a split."""
     whole = work / "whole"
     shutil.rmtree(whole, ignore_errors=True)
@@ -224,7 +225,7 @@ def assemble(work: Path, out: Path) -> dict[str, int]:
     for file in files.values():
         file.close()
     splits = [split for split in SPLITS if split in files]
-    (whole / "dataset_dict.json").write_text(json.dumps({"splits": splits}))
+    write_index(whole, splits, habits)
     _move_in(whole, out, splits)
     return {split: count for split, count in counts.items() if count}
 

@@ -17,6 +17,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from .habits import PHANTOM_HABITS
 from .parts import open_whole
 from .phantom_drawing import Film, draw_study
 from .phantom_grammar import BLANK, UNITS, Finding, all_findings, sort_findings, write_report
@@ -41,7 +42,7 @@ def write_phantoms(out: Path, studies: int, seed: int, processes: int | None = N
     splits = name_splits(studies)
     with open_whole(out) as whole:
         records = _draw_all(whole / "images", out / "images", splits, seed, processes or os.cpu_count() or 1)
-        return save_studies(records, whole)
+        return save_studies(records, whole, PHANTOM_HABITS)
 
 
 def name_splits(studies: int) -> list[str]:

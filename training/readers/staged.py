@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from .embed import embed_films
+from .habits import MIMIC_HABITS
 from .parts import Counts, assemble, finished_parts, open_work, write_parts
 from .source import BrokenStudy, count_or_raise
 from .studies import Tally
@@ -125,7 +126,7 @@ def prepare_staged(
             skipped = tally.skipped_in_words() or "it is empty"
             raise ValueError(f"{source.origin} holds no study that can be used ({skipped}).")
         shards = {"shards": embed_films(work, out / SHARDS, cores, say)} if embed else {}
-        assemble(work, out)
+        assemble(work, out, MIMIC_HABITS)
     tally.show(f"{source.origin.name}{source.layout and f' ({source.layout})'} -> {out}")
     return tally.as_dict() | {"out": str(out)} | shards, done
 

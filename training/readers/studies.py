@@ -19,6 +19,8 @@ from datasets import Dataset, DatasetDict, Features, List, Value
 from rich.console import Console
 from rich.table import Table
 
+from .habits import IU_HABITS, Habits, write_index
+
 SECTIONS = ("findings", "impression", "indication", "comparison")  # of a report, as the record keeps them
 SPLITS = ("train", "val", "test", "extra")
 STUDY_FEATURES = Features(
@@ -104,10 +106,11 @@ def _check_record(record: dict[str, Any], seen: set[str]) -> None:
         )
 
 
-def save_studies(records: Iterable[dict[str, Any]], out: Path) -> dict[str, int]:
+def save_studies(records: Iterable[dict[str, Any]], out: Path, habits: Habits = IU_HABITS) -> dict[str, int]:
     """Write study records as a `DatasetDict` at `out`, one key for each split that occurs.
 
-    `out` may already hold an `images` folder that the reader has just filled; nothing else is touched.
+    `out` may already hold an `images` folder that the reader has just filled; nothing else is touched. `habits` are
+    stored with it (habits.py).
 
     Returns the number of studies a split. Raises ValueError (one line) for a duplicate id, an unknown split, a study
     without images, views and images of different number, or no study at all. Missing sections become "".
@@ -127,6 +130,7 @@ def save_studies(records: Iterable[dict[str, Any]], out: Path) -> dict[str, int]
     tables = {split: Dataset.from_list(found, features=STUDY_FEATURES) for split, found in rows.items()}
     with QuietBars():
         DatasetDict(tables).save_to_disk(str(out))
+    write_index(out, list(tables), habits)
     return {split: len(found) for split, found in rows.items()}
 
 

@@ -12,17 +12,14 @@ from typing import Any
 from datasets import Dataset
 
 from ...processing.processing_text import clean_report
+from .habits import Habits, load_habits
 from .studies import is_phantom_set, load_splits
 
 NORMAL = {"normal", "No Finding"}  # how IU X-ray's and CheXpert's labels say that nothing was found
 
 
-def describe(path: Path, min_frequency: int, style: str) -> list[dict[str, Any]]:
-    """A row of facts for each split of the data set at `path`.
-
-    Args:
-        min_frequency: a word is in the vocabulary from so many occurrences in the training split on.
-        style: cleaning rules, iu or mimic.
+def describe(path: Path) -> list[dict[str, Any]]:
+    """A row of facts for each split of the data set at `path`, counted by the habits stored with it.
 
     Returns rows with `split`, `studies`, `films`, `words` (mean a report, full stops counted), `vocabulary` (words, of
     the training split alone), `in_earlier` (share of reports that a split above has too), `films_in_earlier` (films
@@ -31,14 +28,11 @@ def describe(path: Path, min_frequency: int, style: str) -> list[dict[str, Any]]
     """
     reports: set[int] = set()
     films: set[int] = set()
-    return [
-        _describe(name, split, min_frequency, style, (reports, films)) for name, split in load_splits(path).items()
-    ]
+    habits = load_habits(path)
+    return [_describe(name, split, habits, (reports, films)) for name, split in load_splits(path).items()]
 
 
-def _describe(
-    name: str, split: Dataset, min_frequency: int, style: str, earlier: tuple[set[int], set[int]]
-) -> dict[str, Any]:
+def _describe(name: str, split: Dataset, habits: Habits, earlier: tuple[set[int], set[int]]) -> dict[str, Any]:
     """One row; reports and films of the split are then added to those of earlier splits, as hashes."""
     own_reports: set[int] = set()
     own_films: set[int] = set()
@@ -46,7 +40,7 @@ def _describe(
     films = words = in_earlier = repeated = normal = labelled = 0
     for batch in split.iter(batch_size=1000):
         for report, images, labels in zip(batch["findings"], batch["images"], batch["labels"], strict=True):
-            tokens = clean_report(report, style).split()
+            tokens = clean_report(report, habits.style).split()
             text = hash(tuple(tokens))
             repeated += text in own_reports
             in_earlier += text in earlier[0]
@@ -65,7 +59,7 @@ def _describe(
         "studies": len(split),
         "films": films,
         "words": round(words / len(split), 1),
-        "vocabulary": sum(count >= min_frequency for count in counts.values()) if name == "train" else None,
+        "vocabulary": sum(count >= habits.min_frequency for count in counts.values()) if name == "train" else None,
         "in_earlier": round(in_earlier / len(split), 3),
         "films_in_earlier": shared,
         "repeated": round(repeated / len(split), 3),
