@@ -17,6 +17,7 @@ SHARES = {"Edema": {"true": 0.1, "predicted": 0.05}, "Fracture": {"true": 0.1, "
 def drawn():
     return {
         "findings": draw_findings(BARS, "F1"),
+        "units": draw_findings(BARS, "F1", "units"),
         "prevalence": draw_prevalence(SHARES, "shares"),
         "lengths": draw_lengths([3, 8, 40], [5, 5, 5], 'words "a report"'),
     }

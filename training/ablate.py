@@ -55,7 +55,7 @@ def _uar_arms(recipe: Recipe) -> dict[str, list[str]]:
         "encoder={model_type: resnet, layer_type: basic, embedding_size: 16, hidden_sizes: [16, 32, 64, 128], "
         f"depths: [1, 1, 2, 1], num_channels: {recipe.image_processor.get('num_channels', 3)}}}"
     )
-    no_lsu = ["image_tokenizer=null", backbone, f"encoder_learning_rate={recipe.learning_rate}"]
+    no_lsu = ["image_tokenizer=null", backbone, f"encoder_learning_rate={recipe.learning_rate}", "film_copies=0"]
     no_cra = ["config.basis_size=0", "config.alignment_weight=0"]
     return {
         "Base": [*one_stage, *no_lsu, *no_cra],

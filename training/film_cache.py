@@ -32,7 +32,7 @@ class ReadFilms(torch.utils.data.Dataset):
     """One item a study: `{name: (V, ...) answers of its films, "text": findings}`.
 
     Args:
-        answers: of all versions of all films, in parts of PART: row r * F + f is version r of film f.
+        answers: of all versions of all films, in parts of one length: row r * F + f is version r of film f.
         studies: the studies' films, in the order of the rows.
         max_views: films of a study that were read, at most.
         copies: R.
@@ -41,6 +41,7 @@ class ReadFilms(torch.utils.data.Dataset):
 
     def __init__(self, answers: list[np.ndarray], studies: StudyFilms, max_views: int, copies: int, name: str) -> None:
         self.answers, self.copies, self.name = answers, copies, name
+        self.part = len(answers[0])
         self.findings = studies.findings
         views = [min(len(paths), max_views) for paths in studies.paths]
         self.starts = np.cumsum([0, *views])
@@ -53,7 +54,7 @@ class ReadFilms(torch.utils.data.Dataset):
         version = int(torch.randint(self.copies, ())) if self.copies > 1 else 0
         first = version * int(self.starts[-1])
         rows = range(first + self.starts[index], first + self.starts[index + 1])
-        films = np.stack([self.answers[row // PART][row % PART] for row in rows])
+        films = np.stack([self.answers[row // self.part][row % self.part] for row in rows])
         return {self.name: torch.from_numpy(films), "text": self.findings[index]}
 
 

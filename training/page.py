@@ -105,7 +105,7 @@ def _figures(result: dict[str, Any], studies: Sequence[StudyRow]) -> list[dict[s
         ("label", "Each observation", look_up(result, "clinical", "per_label")),
     ):
         if found := _bars(result, shuffled, prefix, named or {}):
-            svg = draw_findings(found, f"{title}: bars of F1; the numbers stand in the table below the figures.")
+            svg = draw_findings(found, f"{title}: bars of F1; the numbers stand in a table below.", f"{prefix}s")
             drawn.append((f"{title}: F1", svg, bars + whiskers))
     if shares := {n: s for n, s in (result.get("prevalence") or {}).items() if s["true"] or s["predicted"]}:
         svg = draw_prevalence(shares, "Share of reports against share of references that state each observation.")

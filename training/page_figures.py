@@ -66,8 +66,11 @@ class Bar:
     control_interval: Interval | None = None
 
 
-def draw_findings(bars: Sequence[Bar], label: str) -> str:
-    """F1 of each finding as bars with whiskers, the model's filled above the control's outlined: SVG."""
+def draw_findings(bars: Sequence[Bar], label: str, name: str = "findings") -> str:
+    """F1 of each finding as bars with whiskers, the model's filled above the control's outlined: SVG.
+
+    `name` tells two such figures of one page apart.
+    """
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 0.9 + 0.33 * len(bars)), layout="constrained")
         axes = figure.add_subplot()
@@ -82,7 +85,7 @@ def draw_findings(bars: Sequence[Bar], label: str) -> str:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1f}".removeprefix("0")))
         axes.grid(axis="x")
         axes.set_axisbelow(True)
-        return _to_svg(figure, "findings", label)
+        return _to_svg(figure, name, label)
 
 
 def _draw_bar(axes: Axes, place: float, value: float, interval: Interval | None, filled: bool) -> None:
