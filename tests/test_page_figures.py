@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ElementTree
 import matplotlib
 import pytest
 
-from radscribe.training.page_figures import Bar, draw_findings, draw_lengths, draw_prevalence
-from radscribe.training.page_numbers import Interval
+from radscribe.training.page.page_figures import Bar, draw_findings, draw_lengths, draw_prevalence
+from radscribe.training.page.page_numbers import Interval
 
 BARS = [Bar("Edema", 12, 0.4, Interval(0.2, 0.6), 0.1, Interval(0.0, 0.3)), Bar("Fracture", 0, 0.0, None)]
 SHARES = {"Edema": {"true": 0.1, "predicted": 0.05}, "Fracture": {"true": 0.1, "predicted": 0.05}}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from radscribe.training.page_numbers import show_percent, show_score, value_of
+from radscribe.training.page.page_numbers import show_percent, show_score, value_of
 
 ANSWER = {
     "scores": {"cider": 0.3},

@@ -2,7 +2,7 @@
 
 import pytest
 
-from radscribe.training.page_reading import read_result
+from radscribe.training.page.page_reading import read_result
 
 
 def make_answer(cider=0.3, interval=(0.25, 0.35), **changes):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from radscribe.training.metrics.rule_labeller import OBSERVATIONS, label_reports
-from radscribe.training.page_studies import StudyRow, choose_studies, load_films, mark_study, sort_observations
+from radscribe.training.page.page_studies import StudyRow, choose_studies, load_films, mark_study, sort_observations
 
 
 def make_study(reference="", report="", cider=0.0, clinical_f1=0.0):

@@ -1,6 +1,6 @@
 """The page's tables leave out what no answer has and put intervals beside the values."""
 
-from radscribe.training.page_tables import (
+from radscribe.training.page.page_tables import (
     answer_tables,
     conventions_table,
     exam_tables,

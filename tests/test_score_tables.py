@@ -58,7 +58,7 @@ def test_nothing_is_cut_in_eighty_columns(result):
 
 def test_an_answer_without_meteor_shows_a_dash(result):
     result["scores"] = {name: value for name, value in SCORES.items() if name != "meteor"}
-    assert ".512      - " in printed(result)
+    assert ".512      – " in printed(result)
 
 
 def test_brackets_in_a_report_are_no_markup(result):

@@ -17,10 +17,11 @@ from rich.table import Table
 from .metrics.nlg import NlgScorer
 from .metrics.resampling import METEOR_NOTE, paired_randomisation
 from .metrics.study_statistics import StudyStatistics, study_figures
+from .page.page_numbers import show_score
 from .predictions import match_reports, read_predictions
 from .protocols import choose_protocol, load_truth
 from .score import Judge, choose_labeller
-from .score_tables import plain_table, show_share
+from .score_tables import plain_table
 
 ROUNDS = 10_000
 _PER_STUDY = {"cider": "CIDEr", "clinical_14.micro.f1": "clinical F1", "finding_f1.micro": "finding F1 (exam)"}
@@ -120,7 +121,9 @@ def _figures_table(figures: dict[str, dict[str, float]]) -> Table:
     table = plain_table(["figure", "A", "B", "B - A", "p"])
     for name, row in figures.items():
         if not name.endswith((".precision", ".recall")) and (row["a"] or row["b"]):
-            table.add_row(escape(name), show_share(row["a"]), show_share(row["b"]), _change(row["difference"]), _p(row["p"]))
+            table.add_row(
+                escape(name), show_score(row["a"]), show_score(row["b"]), _change(row["difference"]), _p(row["p"])
+            )
     table.caption = "Precision, recall and figures that are 0 for both: --json."
     table.caption_justify = "left"
     return table
@@ -130,7 +133,7 @@ def _studies_table(rows: list[dict[str, Any]]) -> Table:
     """One figure of some studies, {"id", "a", "b", "difference"} each."""
     table = plain_table(["study", "A", "B", "B - A"])
     for row in rows:
-        table.add_row(escape(row["id"]), show_share(row["a"]), show_share(row["b"]), _change(row["difference"]))
+        table.add_row(escape(row["id"]), show_score(row["a"]), show_score(row["b"]), _change(row["difference"]))
     return table
 
 

@@ -31,7 +31,8 @@ from .metrics.study_statistics import (
     study_figures,
     word_statistics,
 )
-from .page import StudyRow, check_page, write_page
+from .page.page_studies import StudyRow
+from .page.write_page import check_page, write_page
 from .predictions import match_reports, read_predictions
 from .protocols import Truth, choose_protocol, load_truth
 from .readers.studies import is_phantom_set

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from .page.page_numbers import show_score
+
 # Headings as narrow as that the table stands in 80 columns.
 _COLUMNS = {"bleu_1": "BLEU", "bleu_2": "2", "bleu_3": "3", "bleu_4": "4"}
 _COLUMNS |= {"meteor": "METEOR", "rouge_l": "ROUGE", "cider": "CIDEr"}
@@ -22,13 +24,6 @@ _ANSWERS = {
 }
 
 
-def show_share(value: float | None) -> str:
-    """.512 as the field prints it, 1.48 from one up; a dash for what was not computed."""
-    if value is None:
-        return "-"
-    return f"{value:.2f}" if round(value, 3) >= 1 else f"{value:.3f}".removeprefix("0")
-
-
 def plain_table(headings: list[str]) -> Table:
     """A table without frames, the first column at the left, numbers at the right."""
     table = Table(box=SIMPLE_HEAD, padding=0, show_edge=False)
@@ -39,7 +34,7 @@ def plain_table(headings: list[str]) -> Table:
 
 def _word_row(name: str, answer: dict[str, Any]) -> list[str]:
     """One row of the word scores."""
-    return [name, *(show_share(answer["scores"].get(key)) for key in _COLUMNS)]
+    return [name, *(show_score(answer["scores"].get(key)) for key in _COLUMNS)]
 
 
 def _words_table(result: dict[str, Any]) -> Table:
@@ -48,7 +43,7 @@ def _words_table(result: dict[str, Any]) -> Table:
     table.add_row(*_word_row("the model", result), style="bold")
     if intervals := result["intervals"]:
         for end, title in enumerate(("95 % from", "     to")):
-            table.add_row(title, *(show_share(intervals[key][end] if key in intervals else None) for key in _COLUMNS))
+            table.add_row(title, *(show_score(intervals[key][end] if key in intervals else None) for key in _COLUMNS))
     for key, answer in _beside(result):
         table.add_row(*_word_row(_ANSWERS[key], answer))
     if without := result["without_xxxx"]:
@@ -67,14 +62,14 @@ _FINDINGS = {"F1 micro": ("14", "micro"), "macro": ("14", "macro"), "micro 5": (
 def _finding_row(name: str, answer: dict[str, Any], with_exam: bool) -> list[str]:
     """One row on what the reports say and how they repeat themselves."""
     averages = answer["clinical"]["uncertain_positive"]
-    row = [name, *(show_share(averages[labels][average]["f1"]) for labels, average in _FINDINGS.values())]
-    row += [show_share(answer[part].get("cider")) for part in ("normal", "abnormal")]
+    row = [name, *(show_score(averages[labels][average]["f1"]) for labels, average in _FINDINGS.values())]
+    row += [show_score(answer[part].get("cider")) for part in ("normal", "abnormal")]
     row += [_percent(answer["distinct_reports"]), _percent(answer["copied_reports"]), f"{answer['mean_words']:.0f}"]
-    return row + ([show_share(answer["finding_f1"]["micro"])] if with_exam else [])
+    return row + ([show_score(answer["finding_f1"]["micro"])] if with_exam else [])
 
 
 def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.0f} %"
+    return "–" if share is None else f"{100 * share:.0f} %"
 
 
 def _findings_table(result: dict[str, Any]) -> Table:
@@ -89,8 +84,8 @@ def _findings_table(result: dict[str, Any]) -> Table:
     for key, answer in _beside(result):
         table.add_row(*_finding_row(_ANSWERS[key], answer, with_exam))
     if with_exam:
-        constant = show_share(result["beside"]["best_constant"]["finding_f1"]["micro"])
-        table.add_row(_ANSWERS["best_constant"], *["-"] * (len(headings) - 2), constant)
+        constant = show_score(result["beside"]["best_constant"]["finding_f1"]["micro"])
+        table.add_row(_ANSWERS["best_constant"], *["–"] * (len(headings) - 2), constant)
     return table
 
 
@@ -98,7 +93,7 @@ def _units_table(per_unit: dict[str, dict[str, float]], heading: str) -> Table:
     """Precision, recall and F1 of each unit or finding."""
     table = plain_table([heading, "precision", "recall", "F1", "studies"])
     for unit, row in per_unit.items():
-        table.add_row(unit, *(show_share(row[key]) for key in ("precision", "recall", "f1")), f"{row['support']:.0f}")
+        table.add_row(unit, *(show_score(row[key]) for key in ("precision", "recall", "f1")), f"{row['support']:.0f}")
     return table
 
 

@@ -20,15 +20,15 @@ _INK, _FAINT, _PAPER = "#1b1b1b", "#6b6b6b", "#ffffff"
 _FOOTER = "radscribe: research software, not a medical device."
 
 
-def load_thumbnail(path: str) -> Image.Image:
-    """A film as an 8-bit grey picture of at most FILM pixels a side; 16 bits are stretched to 8."""
+def load_thumbnail(path: str, size: int = FILM) -> Image.Image:
+    """A film as an 8-bit grey picture of at most `size` pixels a side; 16 bits are stretched to 8."""
     with Image.open(path) as image:
         if image.mode.startswith("I"):
             pixels = np.asarray(image, dtype=np.float32)
             span = max(float(np.ptp(pixels)), 1.0)
             image = Image.fromarray(((pixels - pixels.min()) * (255 / span)).astype(np.uint8))
         film = image.convert("L")
-    film.thumbnail((FILM, FILM), Image.Resampling.LANCZOS)
+    film.thumbnail((size, size), Image.Resampling.LANCZOS)
     return film
 
 

@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .metrics.rule_labeller import OBSERVATIONS, POSITIVE, UNCERTAIN, find_mentions
-from .sheet import load_thumbnail
+from ..metrics.rule_labeller import OBSERVATIONS, POSITIVE, UNCERTAIN, find_mentions
+from ..sheet import load_thumbnail
 
 SHOWN = 5  # studies a group
 FILMS = 4  # of a study
+THUMBNAIL = 320  # pixels of the longer side
 JPEG_QUALITY = 80
 MATCHED, MISSED, INVENTED = "matched", "missed", "invented"
 
@@ -121,5 +122,5 @@ def load_films(paths: Sequence[str]) -> Iterator[Film]:
 def _encode(path: str) -> str:
     """A picture of at most `sheet.FILM` pixels a side as JPEG data URL."""
     buffer = io.BytesIO()
-    load_thumbnail(path).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    load_thumbnail(path, THUMBNAIL).save(buffer, "JPEG", quality=JPEG_QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -9,7 +9,7 @@ from PIL import Image
 
 from radscribe.training.metrics.clinical import clinical_scores
 from radscribe.training.metrics.rule_labeller import OBSERVATIONS, label_reports
-from radscribe.training.page import StudyRow, _figures, check_page, write_page
+from radscribe.training.page.write_page import StudyRow, _figures, check_page, write_page
 
 TRUTHS = ["The lungs are clear.", "There is a left pleural effusion.", "The heart is enlarged."] * 5
 REPORTS = ["The lungs are clear.", "There is a left pleural effusion.", "There is a rib fracture."] * 5
@@ -55,7 +55,7 @@ def make_rows(image="/nowhere/lost film.png", reports=REPORTS):
 @pytest.fixture
 def page(tmp_path, monkeypatch):
     """page(result, rows): the written page's text, without the figures, which take most of the time."""
-    monkeypatch.setattr("radscribe.training.page._figures", lambda *_: [])
+    monkeypatch.setattr("radscribe.training.page.write_page._figures", lambda *_: [])
     return lambda result, rows=(): write_page(result, rows, tmp_path / "new" / "page.html").read_text("utf-8")
 
 

@@ -89,7 +89,7 @@ def answers_of(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def show_score(value: float | None) -> str:
     """.512 as the field prints it, 1.48 from one up; a dash for what was not computed."""
     if value is None:
-        return "–"
+        return "–"  # an en dash is as wide as a digit
     return f"{value:.2f}" if round(value, 3) >= 1 else f"{value:.3f}".removeprefix("0")
 
 
@@ -104,7 +104,7 @@ def show_percent(share: float) -> str:
 def show_figure(figure: str, value: float | None) -> str:
     """A value in the manner of its figure: a percentage, a number of words, a score."""
     if value is None:
-        return "–"
+        return "–"  # an en dash is as wide as a digit
     if figure in PERCENTAGES:
         return show_percent(value)
     return f"{value:.1f}" if figure == "mean_words" else show_score(value)
