@@ -2,16 +2,18 @@
 #   make demo    phantoms -> training -> reports for unseen ones -> the exam
 #   make test    all quick tests           make test-all   the slow ones too
 #   make check   formatting, lint, types   make clean      what was built, not the data
+#   make bench OUT=file.json               speed and memory beside a stock model of the same size, as ratios
 PYTHON ?= python3
 STUDIES ?= 2400
 PRETRAIN ?= 600
 STEPS ?= 600
+OUT ?= runs/bench.json
 DATA := data/phantom_demo_$(STUDIES)
 RUN := runs/demo
 BIN := .venv/bin
 RADSCRIBE := $(BIN)/radscribe
 
-.PHONY: demo test test-all check types clean
+.PHONY: demo test test-all check types bench clean
 
 # Installed again only when pyproject.toml changes.
 .venv/.installed: pyproject.toml
@@ -50,6 +52,10 @@ demo: .venv/.installed $(DATA)/dataset_dict.json
 $(DATA)/dataset_dict.json: $(wildcard training/readers/phantom*.py) | .venv/.installed
 	rm -rf $(DATA)
 	$(RADSCRIBE) prepare phantom $(DATA) --studies $(STUDIES) --seed 1
+
+# All of it takes hours on a CPU; BENCH="--sets iu --batches 1" and the like cut it down, see `bench.py --help`.
+bench: .venv/.installed
+	$(BIN)/python -m tests.benchmarks.bench --out $(OUT) $(BENCH)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache

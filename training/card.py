@@ -38,7 +38,7 @@ ANSWERS = {  # beside the model, see training/score_tables.py
     "best_constant": "the best constant findings for every study",
 }
 # Weights inherit the terms of what they were trained on: IU X-ray is CC BY-NC-ND 4.0, MIMIC-CXR credentialed.
-LICENCES: dict[str | None, dict[str, str]] = {
+LICENCES: dict[str | None, dict[str, Any]] = {
     "radscribe-phantoms": {"license": "apache-2.0"},
     "iu-xray": {"license": "cc-by-nc-4.0"},
     "mimic-cxr-jpg": {

@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -27,7 +28,7 @@ from .page_numbers import Interval, show_score
 INK, FAINT, LINE, ACCENT, PANEL, PAPER = "#1c2024", "#5b6570", "#dce1e5", "#0a6c86", "#f5f7f8", "#fefefe"
 _VARIABLES = {PAPER: "--paper", INK: "--ink", FAINT: "--faint", LINE: "--line", ACCENT: "--accent", PANEL: "--panel"}
 _WIDTH = 4.9  # inches: 353 points, about what a phone shows without shrinking
-_STYLE = {
+_STYLE: Any = {  # its annotation names each of three hundred settings
     "svg.fonttype": "none",
     "svg.hashsalt": "radscribe",
     "font.size": 10,
@@ -90,7 +91,9 @@ def draw_findings(bars: Sequence[Bar], label: str, name: str = "findings") -> st
 
 def _draw_bar(axes: Axes, place: float, value: float, interval: Interval | None, filled: bool) -> None:
     """One horizontal bar, its whisker, and its value behind them."""
-    fill = {"color": ACCENT, "linewidth": 0} if filled else {"facecolor": PANEL, "edgecolor": FAINT, "linewidth": 0.8}
+    fill: dict[str, Any] = (
+        {"color": ACCENT, "linewidth": 0} if filled else {"facecolor": PANEL, "edgecolor": FAINT, "linewidth": 0.8}
+    )
     axes.barh(place, value, height=0.34, **fill)
     if interval is not None:
         axes.plot(interval, (place, place), color=INK, linewidth=0.9, marker="|", markersize=4)
@@ -183,7 +186,7 @@ def draw_lengths(true: Sequence[int], written: Sequence[int], label: str) -> str
         axes = figure.add_subplot()
         longest = max(1, *true, *written)
         width = max(1, round(longest / 30))
-        edges = np.arange(0, longest + 2 * width + 1, width) - 0.5
+        edges = (np.arange(0, longest + 2 * width + 1, width) - 0.5).tolist()
         axes.hist(written, edges, histtype="stepfilled", color=ACCENT, alpha=0.75, label="written")
         axes.hist(true, edges, histtype="step", color=INK, linestyle=(0, (3, 2)), linewidth=1.2, label="references")
         axes.set(xlabel="words a report", ylabel="reports", xlim=(-0.5, edges[-1]))
