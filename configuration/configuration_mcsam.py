@@ -104,7 +104,7 @@ class MCSAMConfig(ReportConfig):
 
     def _check_sizes(self) -> None:
         self.check_at_least(1, "max_views", "memory_dim", "memory_heads")
-        self.check_at_least(0, "encoder_layers", "memory_size", "sam_layers", "num_prompts")
+        self.check_at_least(0, "encoder_layers", "memory_size", "sam_layers", "num_prompts", "alignment_weight")
         if self.memory_size and not 0 < self.memory_top_k <= self.memory_size:
             raise ValueError(
                 f"`memory_top_k` must be 1 to `memory_size` ({self.memory_size}). Got {self.memory_top_k}."

@@ -36,7 +36,8 @@ class ImageTokenizer(nn.Module):
 
         def move(tensor: Tensor) -> Tensor:
             changed = fn(tensor)
-            return tensor.to(changed.device) if changed.dtype.itemsize < tensor.dtype.itemsize else changed
+            rounded = changed.is_floating_point() and changed.dtype.itemsize < torch.float32.itemsize
+            return tensor.to(changed.device) if rounded else changed
 
         return super()._apply(move, recurse)
 
@@ -44,7 +45,7 @@ class ImageTokenizer(nn.Module):
     def forward(self, films: Tensor) -> Tensor:
         """(n, C, H, W) in [0, 1] -> ids (n, L)."""
         with torch.autocast(films.device.type, enabled=False):
-            return self.encode(films.float())
+            return self.encode(films.to(next(self.parameters()).dtype))
 
     def encode(self, films: Tensor) -> Tensor:
         raise NotImplementedError

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import BertConfig, PreTrainedModel
+from transformers import BertConfig
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.models.bert.modeling_bert import BertEncoder
 from transformers.models.marian.modeling_marian import MarianDecoder
@@ -27,6 +27,7 @@ from .modeling_losses import info_nce, text_fingerprints, word_cross_entropy
 from .modeling_report import (
     ReportEncoderOutput,
     ReportGenerationMixin,
+    ReportPreTrainedModel,
     VisualEncoder,
     VisualTokens,
     additive_mask,
@@ -134,14 +135,10 @@ class SemanticAlignment(nn.Module):
         return self.logit_scale.float().clamp(max=MAX_LOGIT_SCALE).exp()
 
 
-class MCSAMPreTrainedModel(PreTrainedModel):
+class MCSAMPreTrainedModel(ReportPreTrainedModel):
     """Weight initialisation and the facts that Transformers asks of a model class."""
 
     config_class = MCSAMConfig
-    base_model_prefix = "model"
-    main_input_name = "pixel_values"
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
     _no_split_modules = ["MarianDecoderLayer", "SiglipEncoderLayer", "BertLayer"]
 
     def _init_weights(self, module: nn.Module) -> None:

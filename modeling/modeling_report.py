@@ -113,6 +113,10 @@ def check_views(
         raise ValueError(f"`pixel_values` has {films.shape[1]} views; this model takes at most {max_views}.")
     if view_mask is None:
         return torch.ones(films.shape[:2], dtype=torch.long, device=films.device)
+    if view_mask.shape != films.shape[:2]:
+        raise ValueError(
+            f"`view_mask` must be {tuple(films.shape[:2])}, one mark a film. Got shape {tuple(view_mask.shape)}."
+        )
     if not view_mask.any(dim=1).all():
         raise ValueError("`view_mask` must mark at least one film of every study. Got a study without any.")
     return view_mask.long()
@@ -171,7 +175,12 @@ class VisualTokens(nn.Module):
 
 
 class VisualEncoder(nn.Module):
-    """Pre-norm Transformer encoder over visual tokens that are embedded already: (B, N, D) -> (B, N, D)."""
+    """Pre-norm Transformer encoder over visual tokens that are embedded already: (B, N, D) -> (B, N, D).
+
+    Both papers say no more than "Transformer encoder". The stock layers that take a mask and every attention
+    implementation are SigLIP's: pre-norm, tanh-GELU, without dropout, where Vaswani et al. have post-norm, ReLU and
+    dropout (the decoder has them).
+    """
 
     def __init__(self, decoder: PretrainedConfig, layers: int) -> None:
         super().__init__()
@@ -212,6 +221,20 @@ class VisualEncoder(nn.Module):
             hidden_states=tuple(states) if output_hidden_states else None,
             attentions=tuple(w for w in weights if w is not None) if output_attentions else None,
         )
+
+
+class ReportPreTrainedModel(PreTrainedModel):
+    """What Transformers asks of the model classes of both papers."""
+
+    base_model_prefix = "model"
+    main_input_name = "pixel_values"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, use_safetensors: bool = True, **kwargs: Any) -> Any:
+        """As everywhere in Transformers, but a pickle, which can run code, is read only by `use_safetensors=False`."""
+        return super().from_pretrained(*args, use_safetensors=use_safetensors, **kwargs)
 
 
 class ReportGenerationMixin(GenerationMixin):

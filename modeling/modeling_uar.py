@@ -19,7 +19,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.models.marian.modeling_marian import MarianDecoder
 
@@ -30,6 +29,7 @@ from .modeling_report import (
     ReportEncoderOutput,
     ReportGenerationMixin,
     ReportOutput,
+    ReportPreTrainedModel,
     VisualEncoder,
     VisualTokens,
     check_views,
@@ -179,14 +179,10 @@ class Refiner(nn.Module):
         return (is_word * cost.mean(1)).sum() / is_word.sum().clamp(min=1)
 
 
-class UARPreTrainedModel(PreTrainedModel):
+class UARPreTrainedModel(ReportPreTrainedModel):
     """Weight initialisation and the facts that Transformers asks of a model class."""
 
     config_class = UARConfig
-    base_model_prefix = "model"
-    main_input_name = "pixel_values"
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
     _no_split_modules = ["MarianDecoderLayer", "SiglipEncoderLayer"]
     # The tokenizer's arg max flips in half precision: its weights stay as they are.
     _keep_in_fp32_modules_strict = ["tokenizer"]
@@ -241,6 +237,7 @@ class UAREncoder(UARPreTrainedModel):
         Raises:
             ValueError: `pixel_values` of another shape, more views than `max_views`, a study without a film.
         """
+        self._check_read(visual_ids, visual_features)
         read = visual_features if visual_ids is None else visual_ids
         view_mask = check_views(pixel_values, view_mask, self.config.max_views, read)
         if self.config.encoder is not None:
@@ -262,6 +259,19 @@ class UAREncoder(UARPreTrainedModel):
             # L_Global needs one vector a study: the mean over its tokens (our reading 8).
             visual_semantics=mean_of(aligned, mask),
         )
+
+    def _check_read(self, ids: Tensor | None, features: Tensor | None) -> None:
+        """Raise for what another film reader than this model's would say."""
+        if features is not None and self.config.encoder is None:
+            raise ValueError("`visual_features` are a visual backbone's. This model reads tokens: give `visual_ids`.")
+        if ids is None:
+            return
+        if self.config.encoder is not None:
+            raise ValueError("`visual_ids` are an image tokenizer's. This model has a backbone: give `pixel_values`.")
+        if ids.dim() != 3 or ids.shape[-1] != self.config.tokens_per_view:
+            raise ValueError(
+                f"`visual_ids` must be (B, views, {self.config.tokens_per_view}). Got shape {tuple(ids.shape)}."
+            )
 
     def align(self, table: nn.Embedding, ids: Tensor) -> Tensor:
         """CRA(table[ids]), or table[ids] where there is no CRA: (...) -> (..., D)."""

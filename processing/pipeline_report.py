@@ -16,13 +16,14 @@ import torch
 from PIL import Image
 from transformers import Pipeline
 from transformers import pipelines as stock
+from transformers.dynamic_module_utils import custom_object_save
 
 from .processing_report import ReportProcessor
 
 TASK = "image-to-text"
 TEXT_TASK = "image-text-to-text"
 ELDER = hasattr(stock, "ImageToTextPipeline")  # 4.57; 5.x has the second task alone and sends the first one there
-_ADDRESSES = ("http://", "https://", "data:")
+_ADDRESSES = ("http://", "https://", "file://", "data:")
 
 
 def register_pipeline() -> None:
@@ -76,6 +77,8 @@ class ReportPipeline(Pipeline):
         max_new_tokens: int | None = None,
         timeout: float | None = None,
     ) -> tuple[dict, dict, dict]:
+        if not isinstance(generate_kwargs, (dict, type(None))):
+            raise ValueError(f"`generate_kwargs` must be a mapping of names to values. Got {generate_kwargs!r}.")
         forward = dict(generate_kwargs or {})
         if max_new_tokens is not None:
             if "max_new_tokens" in forward:
@@ -145,6 +148,8 @@ class ReportPipeline(Pipeline):
         """The model and its whole processor, whose own settings the base class forgets."""
         super().save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory)
+        if type(self).__module__.startswith("transformers_modules"):
+            custom_object_save(self, save_directory)  # remote code: the folder's settings name this very file
 
 
 class _PipelineOfParts(ReportPipeline):
@@ -163,7 +168,7 @@ def _one_text(text: Any) -> str:
 
 
 def _is_address(film: Any) -> bool:
-    return isinstance(film, str) and film.startswith(_ADDRESSES)
+    return isinstance(film, str) and film.lower().startswith(_ADDRESSES)
 
 
 def _fetch(address: str, timeout: float | None) -> Image.Image:

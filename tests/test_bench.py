@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.benchmarks import bench
+from tests.benchmarks import bench, growth
 from tests.benchmarks.bench_models import SETS, Size, make_batch, make_model, make_reference
 
 RESNET = {"layer_type": "basic", "embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1]}
@@ -137,3 +137,31 @@ def test_turns_are_medians_without_the_first_round(monkeypatch):
     seconds = iter([9.0, 9.0, 1.0, 10.0, 3.0, 30.0, 2.0, 20.0])
     monkeypatch.setattr(bench, "clock", lambda act, device: next(seconds))
     assert bench.take_turns({"reference": print, "fp32": print}, 3, "cpu") == {"reference": 2.0, "fp32": 20.0}
+
+
+@pytest.mark.parametrize("axis", ["views", "beams", "bank", "batch"])
+def test_growth_measures_each_value_of_an_axis(monkeypatch, axis):
+    monkeypatch.setattr(growth, "BASE", replace(TINY, views=1, words=2))
+    monkeypatch.setattr(growth, "PLACES", {"uar": 4})
+    given = growth.make_parser().parse_args(["--out", "unused.json", "--repeats", "1"])
+    values = [32, 64] if axis == "bank" else [1, 2]
+    assert [(row["value"], row["seconds"] > 0) for row in growth.measure_axis("uar", axis, values, given)] == [
+        (value, True) for value in values
+    ]
+
+
+def test_growth_writes_rows_and_a_figure(tmp_path, monkeypatch):
+    row = {"model": "uar", "axis": "words", "value": 30, "seconds": 1.0, "ms_a_step": 5.0, "ratio": 1.0}
+    monkeypatch.setattr(growth, "measure_axis", lambda *case: [row])
+    given = growth.make_parser().parse_args(["--out", str(tmp_path / "growth.json"), "--axes", "words"])
+    vars(given).update(models=["uar"], threads=torch.get_num_threads())
+    assert json.loads(json.dumps(growth.grow(given))) == json.loads((tmp_path / "growth.json").read_text())
+    assert (tmp_path / "growth.png").stat().st_size > 0
+
+
+def test_growth_is_measured_against_the_first_value_of_an_axis(monkeypatch):
+    monkeypatch.setattr(growth, "prepare", lambda *case: None)
+    monkeypatch.setattr(growth, "take_turns", lambda acts, *more: dict(zip(acts, [3.0, 12.0], strict=True)))
+    given = growth.make_parser().parse_args(["--out", "unused.json"])
+    rows = growth.measure_axis("uar", "words", [30, 60], given)
+    assert [(row["ms_a_step"], row["ratio"]) for row in rows] == [(100.0, 1.0), (200.0, 2.0)]

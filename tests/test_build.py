@@ -393,3 +393,20 @@ def test_fields_set_anew_do_not_end_up_in_the_generation_settings(saved_uar):
 def test_fields_set_anew_are_checked(saved_uar):
     with pytest.raises(ValueError, match="^`margin` must be at least 0. Got -1.0"):
         load_checkpoint(saved_uar, margin=-1.0)
+
+
+@pytest.mark.parametrize(("init", "alike"), [("codes", True), ("random", False)])
+def test_a_table_starts_from_the_codes_only_where_the_recipe_says_so(build_uar, image_tokenizer, init, alike):
+    """Turned codes keep their inner products up to scale."""
+    table = build_uar(table_init=init)[1].encoder.unifier.table.weight.detach()
+    vectors = JanusVQVAE.from_pretrained(image_tokenizer).quantize.embedding.weight.detach()
+    vectors = (vectors - vectors.mean(0)) / vectors.std(0)
+    products = [torch.nn.functional.normalize((rows @ rows.T).flatten(), dim=0) for rows in (table, vectors)]
+    assert ((products[0] @ products[1]).item() > 0.999) == alike
+
+
+def test_films_must_be_laid_out_as_the_image_tokenizer_has_learnt_them(build_uar, image_tokenizer, tmp_path):
+    folder = shutil.copytree(image_tokenizer, tmp_path / "tokenizer")
+    (folder / "preprocessor_config.json").write_text('{"size": 48, "fit": "pad"}')
+    with pytest.raises(ValueError, match="`image_processor.size` must be 48"):
+        build_uar(image_tokenizer=str(folder))

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -165,6 +166,28 @@ def films(tmp_path_factory):
 def test_another_process_loads_equal_tensors_and_writes_equal_tokens(exports, films, kind, mode):
     row = probe(sys.executable, exports[kind], mode, expect(str(exports[kind]), films))
     assert {name: row[name] for name in COLUMNS} == dict.fromkeys(COLUMNS, "yes")
+
+
+SAVE_AND_LOAD = """
+import sys
+sys.modules["radscribe"] = None  # as where the package is not installed
+from transformers import pipeline
+first = pipeline("image-to-text", model=sys.argv[1], trust_remote_code=True)
+first.save_pretrained(sys.argv[2])
+again = pipeline("image-to-text", model=sys.argv[2], trust_remote_code=True)
+assert again(sys.argv[3]) == first(sys.argv[3])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("python", [sys.executable, PYTHON_457], ids=["this version", "4.57.6"])
+def test_a_pipeline_saved_from_remote_code_loads_again(exports, films, python, tmp_path):
+    if python is None:
+        pytest.skip("RADSCRIBE_PYTHON_457 names no Python with transformers 4.57.6")
+    places = os.environ | {"HF_HOME": str(tmp_path / "home")}
+    call = [python, "-c", SAVE_AND_LOAD, exports["uar"], tmp_path / "saved", films[0]]
+    done = subprocess.run(call, env=places, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

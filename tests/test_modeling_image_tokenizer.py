@@ -122,3 +122,9 @@ def test_films_of_half_precision_are_read_in_full(tokenizer, films):
 
 def test_no_decoder_is_carried_along(vq):
     assert not any("decoder" in name or "post_quant" in name for name in vq[1].state_dict())
+
+
+def test_double_precision_reads_the_same_codes_and_lets_go_again(tokenizer, films):
+    films = colours(tokenizer, films)
+    codes = tokenizer(films)
+    assert torch.equal(tokenizer.double()(films), codes) and torch.equal(tokenizer.float()(films), codes)

@@ -1,11 +1,12 @@
 """Shifted labels, masks, positions, films to visual tokens: padding and freezing change nothing they should not."""
 
+import shutil
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
-from transformers import Dinov2Config, ResNetConfig
+from transformers import AutoModel, Dinov2Config, ResNetConfig
 from transformers.models.marian.configuration_marian import MarianConfig
 
 from radscribe.modeling.modeling_report import (
@@ -211,3 +212,16 @@ def test_no_layers_leave_a_norm(encoder):
         VisualEncoder(decoder, layers=0)(visual, torch.ones(1, 4)).last_hidden_state,
         nn.functional.layer_norm(visual, (8,)),
     )
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "uar_checkpoint"])
+def test_pickled_weights_are_read_only_where_they_are_asked_for(kind, request, tmp_path):
+    folder = request.getfixturevalue(kind)
+    model = AutoModel.from_pretrained(folder)
+    for file in ("config.json", "generation_config.json"):
+        shutil.copy(folder / file, tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        AutoModel.from_pretrained(tmp_path)
+    loaded = AutoModel.from_pretrained(tmp_path, use_safetensors=False).state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in model.state_dict().items())

@@ -398,3 +398,16 @@ def test_a_model_loaded_in_half_precision_keeps_its_tokenizer_whole(model, tmp_p
 def test_embeddings_resize_together(model, batch):
     model.resize_token_embeddings(40)
     assert model(**batch).logits.shape[-1] == 40
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"view_mask": torch.ones(3, 3)}, r"`view_mask` must be \(3, 2\)"),
+        ({"pixel_values": None, "visual_ids": torch.zeros(3, 2, 5).long()}, r"`visual_ids` must be \(B, views, "),
+        ({"visual_features": torch.zeros(3, 2, 4, 4, 4)}, "This model reads tokens"),
+    ],
+)
+def test_inputs_of_another_film_reader_are_one_line(model, batch, change, message):
+    with pytest.raises(ValueError, match=message):
+        model(**batch | change)

@@ -272,7 +272,8 @@ def test_a_size_of_the_model_at_the_top_level_is_sent_to_its_place(page):
 
 # Several stages
 
-STAGES = "config: {num_prompts: 2, memory_size: 0}\nstages: [{max_steps: 3, config: {num_prompts: 5}}, {patience: 2}]"
+STAGES = "config: {alignment_weight: 2.0, memory_size: 0}\n"
+STAGES += "stages: [{max_steps: 3, config: {alignment_weight: 0.5}}, {patience: 2}]"
 
 
 @pytest.fixture
@@ -285,15 +286,15 @@ def test_there_is_a_recipe_for_each_stage(stages):
 
 
 def test_the_first_stage_is_the_recipe_as_it_stands(page, stages):
-    assert stages[0] == load_recipe(page("config: {num_prompts: 2, memory_size: 0}"))
+    assert stages[0] == load_recipe(page("config: {alignment_weight: 2.0, memory_size: 0}"))
 
 
-def test_a_stage_changes_single_sizes_and_keeps_the_others(stages):
-    assert stages[1].config == {"num_prompts": 5, "memory_size": 0}
+def test_a_stage_changes_single_values_and_keeps_the_others(stages):
+    assert stages[1].config == {"alignment_weight": 0.5, "memory_size": 0}
 
 
 def test_a_stage_keeps_what_the_one_before_changed(stages):
-    assert (stages[2].config["num_prompts"], stages[2].patience) == (5, 2)
+    assert (stages[2].config["alignment_weight"], stages[2].patience) == (0.5, 2)
 
 
 def test_no_stage_has_stages(stages):
@@ -309,8 +310,10 @@ WRONG_STAGES = {
     "[{learning_rat: 1.0}]": "Unknown stage 2 key `learning_rat`. Did you mean `learning_rate`?",
     "[{}, {max_step: 1}]": "Unknown stage 3 key `max_step`. Did you mean `max_steps`?",
     "[{batch_size: 3}]": "Unknown stage 2 key `batch_size`.",
-    "[{config: {num_promts: 3}}]": "Unknown config key `num_promts`. Did you mean `num_prompts`?",
-    "[{config: {num_prompts: many}}]": "`config.num_prompts` must be int. Got 'many'.",
+    "[{config: {alignment_weigth: 3}}]": "Unknown stage 2: config key `alignment_weigth`. Did you mean",
+    "[{config: {num_prompts: 3}}]": "Unknown stage 2: config key `num_prompts`. Known: alignment_weight, ",
+    "[{config: {alignment_weight: many}}]": "`config.alignment_weight` must be float. Got 'many'.",
+    "[{config: {alignment_weight: -1.0}}]": "stage 2: `alignment_weight` must be ",
     "[{config: null}]": "`stage 2: config` must be dict. Got None.",
     "[{max_steps: 0}]": "`max_steps` must be at least 1. Got 0.",
     "[5]": "`stages` must hold mappings of keys to values. Got 5.",

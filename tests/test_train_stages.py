@@ -177,7 +177,7 @@ def test_a_later_stage_pretrains_no_backbone_and_reads_no_file_of_weights(overri
 
     monkeypatch.setattr(module, "run_stage", run_stage)
     backbone = {"image_tokenizer": None, "encoder_weights": "a.pth", "encoder": {"model_type": "resnet"}}
-    page = overrides(tmp_path / "run", {"max_steps": 1}, dataset="", pretrain_steps=5, **backbone)
+    page = overrides(tmp_path / "run", {"max_steps": 1}, pretrain_steps=5, **backbone)
     train("uar_phantom", page)
     assert [(stage.pretrain_steps, stage.encoder_weights) for stage in stages] == [(5, "a.pth"), (0, None)]
 

@@ -1,5 +1,6 @@
 """From a recipe to a processor and a model: new ones, or those of a checkpoint to fine-tune."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -94,26 +95,43 @@ def _build_on_tokens(recipe: Recipe, processor: ReportProcessor) -> PreTrainedMo
             f"Got {images.image_mean} and {images.image_std}."
         )
     tokenizer = load_image_tokenizer(str(recipe.image_tokenizer))
+    _check_geometry(processor, str(recipe.image_tokenizer))
     config = _model_config(recipe, processor, image_tokenizer=tokenizer.config, image_size=images.size)
     _check_channels(processor, film_channels(config.image_tokenizer), "image tokenizer")
     model = MODELS[recipe.model](config)
     parts = model.encoder.unifier.tokenizer.model
     kept = {name: tensor for name, tensor in tokenizer.state_dict().items() if name in parts.state_dict()}
     parts.load_state_dict(kept)  # its decoder stays behind
-    _start_table(model, tokenizer)
+    if recipe.table_init == "codes":
+        _start_table(model, tokenizer)
     return model
+
+
+def _check_geometry(processor: ReportProcessor, name: str) -> None:
+    """Raise where films would be laid out as the tokenizer has never seen them; one of the Hub may say nothing."""
+    file = Path(name) / "preprocessor_config.json"
+    if not file.is_file():
+        return
+    learnt, asked = json.loads(file.read_text(encoding="utf-8")), processor.image_processor.to_dict()
+    for key in ("size", "fit", "resample", "image_mean", "image_std"):
+        if key in learnt and learnt[key] != asked.get(key):
+            raise ValueError(
+                f"`image_processor.{key}` must be {learnt[key]!r}, as the image tokenizer `{name}` has learnt films. "
+                f"Got {asked.get(key)!r}."
+            )
 
 
 @torch.no_grad()
 def _start_table(model: PreTrainedModel, tokenizer: PreTrainedModel) -> None:
     """Let W_I start from the tokenizer's own code vectors, turned into D dimensions at random.
 
-    Paper: a trainable table, nothing of its start. Codes of places that look alike then start alike; from random rows
-    a model has to learn of each code for itself what it stands for.
+    Paper: a trainable table and not the tokenizer's vectors. In a short run they are a good start: codes of places
+    that look alike then start alike; from random rows a model has to learn of each code for itself what it stands for.
     """
+    if not isinstance(tokenizer, JanusVQVAE):
+        raise ValueError("`table_init: codes` needs a VQ model, whose codes are vectors; the dVAE's are not. Drop it.")
     table = model.encoder.unifier.table.weight  # (K, D)
-    is_vq = isinstance(tokenizer, JanusVQVAE)
-    vectors = (tokenizer.quantize.embedding if is_vq else tokenizer.blocks.output.conv).weight.flatten(1)  # (K, width)
+    vectors = tokenizer.quantize.embedding.weight  # (K, width)
     vectors = (vectors - vectors.mean(0)) / vectors.std(0).clamp(min=1e-6)
     turned = vectors @ torch.nn.init.orthogonal_(torch.empty(vectors.shape[1], table.shape[1]))
     table.copy_(turned * model.config.initializer_range / turned.std())

@@ -37,6 +37,7 @@ ANSWERS = {  # beside the model, see training/score_tables.py
     "nearest_neighbour": "the report of the nearest training study",
     "best_constant": "the best constant findings for every study",
 }
+SOURCE_NAMES = {"phantom": "radscribe-phantoms", "mimic": "mimic-cxr-jpg", "iu": "iu-xray"}
 # Weights inherit the terms of what they were trained on: IU X-ray is CC BY-NC-ND 4.0, MIMIC-CXR credentialed.
 LICENCES: dict[str | None, dict[str, Any]] = {
     "radscribe-phantoms": {"license": "apache-2.0"},
@@ -129,13 +130,15 @@ def _metadata(kind: str, run: dict[str, Any], scores: dict[str, Any] | None) -> 
 
 
 def _dataset(run: dict[str, Any]) -> str | None:
-    """The source of the run's studies, as its recipe and its data set's name tell it; a path is never told."""
-    recipe = run.get("recipe", {})
-    words = re.findall("[a-z]+", Path(str(recipe.get("dataset", ""))).name.lower())
-    for start, source in (("phantom", "radscribe-phantoms"), ("mimic", "mimic-cxr-jpg"), ("iu", "iu-xray")):
-        if any(word == start or word == f"{start}s" for word in words):
-            return source
-    return None
+    """The source of the run's studies as `prepare` stored it, else as its data set's name tells; a path is never told.
+
+    A name that tells of two sources, or of none, tells nothing.
+    """
+    if stored := run.get("environment", {}).get("data"):
+        return stored
+    words = re.findall("[a-z]+", Path(str(run.get("recipe", {}).get("dataset", ""))).name.lower())
+    told = {source for start, source in SOURCE_NAMES.items() if start in words or f"{start}s" in words}
+    return told.pop() if len(told) == 1 else None
 
 
 def _eval_results(run: dict[str, Any], scores: dict[str, Any]) -> list[EvalResult]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..processing.processing_text import clean_report
-from .readers.habits import IU_HABITS, load_habits
+from .readers.habits import OWN_HABITS, load_habits
 from .readers.studies import load_splits, load_studies
 
 PROTOCOLS = ("r2gen", "full", "coco")
@@ -30,9 +30,9 @@ class Protocol:
     """A protocol with the values it depends on; those of IU X-ray unless the data set was prepared with others."""
 
     name: str = "r2gen"
-    style: str = IU_HABITS.style  # cleaning rules, iu or mimic: r2gen and full
-    max_words: int = IU_HABITS.max_words  # r2gen
-    min_frequency: int = IU_HABITS.min_frequency  # r2gen: words seen less often in training are <unk>
+    style: str = OWN_HABITS.style  # cleaning rules, iu or mimic: r2gen and full
+    max_words: int = OWN_HABITS.max_words  # r2gen
+    min_frequency: int = OWN_HABITS.min_frequency  # r2gen: words seen less often in training are <unk>
 
     def describe(self) -> dict[str, Any]:
         """The name with the values that matter to it."""

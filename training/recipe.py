@@ -21,7 +21,8 @@ RECIPES = Path(__file__).parent / "recipes"
 CONFIGS: dict[str, Any] = {"mcsam": MCSAMConfig, "uar": UARConfig}
 # No choice of a recipe's `config`: the tokenizers and the keys `encoder` and `image_processor` set them.
 FIXED = ("encoder", "image_tokenizer", "image_size", "vocab_size")
-# What a later stage may change: the course of its training, and in `config` which parts and weights it has.
+# What a later stage may change: the course of its training, and of `config` what leaves each weight its shape.
+STAGE_CONFIG = ("refine", "mask_weight", "mask_scale", "alignment_weight", "margin", "negatives", "loss_reduction")
 STAGE_KEYS = ("max_steps", "learning_rate", "warmup_steps", "eval_steps", "patience", "select_by", "config")
 
 
@@ -42,6 +43,7 @@ class Recipe:
     )
     config: dict[str, Any] = dataclasses.field(default_factory=dict)  # sizes of the model
     memory_init: str = "ot"  # MCSAM's bank: ot | kmeans | random
+    table_init: str = "random"  # UAR's W_I: random | codes, the image tokenizer's own vectors
     image_processor: dict[str, Any] = dataclasses.field(default_factory=dict)
     augmentation: dict[str, Any] | None = None  # train-time changes of a film; null: none
     keep_films: bool = False  # hold films in memory at the model's size while training
@@ -125,6 +127,8 @@ def parse_recipe(values: dict[str, Any]) -> Recipe:
     if recipe.precision not in ("fp32", "bf16", "fp16"):
         raise ValueError(f"`precision` must be fp32, bf16 or fp16. Got {recipe.precision!r}.")
     check_counts(recipe, "max_steps", "batch_size", "accumulation", "eval_steps", "eval_batch_size", "max_length")
+    if recipe.table_init not in ("random", "codes"):
+        raise ValueError(f"`table_init` must be random or codes. Got {recipe.table_init!r}.")
     if recipe.film_copies < 0:
         raise ValueError(f"`film_copies` must be 0 or more. Got {recipe.film_copies}.")
     if recipe.pretrain_steps < 0:
@@ -165,14 +169,20 @@ def split_stages(recipe: Recipe) -> list[Recipe]:
         ValueError: a key that a later stage may not change, or a value of it that the recipe may not have.
     """
     values = dataclasses.asdict(recipe) | {"stages": []}
-    parsed = []
+    parsed: list[Recipe] = []
     for number, changes in enumerate([{}, *recipe.stages], start=1):
         if not isinstance(changes, dict):
             raise ValueError(f"`stages` must hold mappings of keys to values. Got {changes!r}.")
         refuse_unknown(changes, STAGE_KEYS, f"stage {number}")
         typed(f"stage {number}: config", changes.get("config", {}), dict)
+        refuse_unknown(changes.get("config", {}), STAGE_CONFIG, f"stage {number}: config")
         values = values | changes | {"config": values["config"] | changes.get("config", {})}
         parsed.append(parse_recipe(values))
+        if parsed[1:]:  # the first stage's model is built at once, a later one's only when the first is trained
+            try:
+                CONFIGS[recipe.model](**parsed[-1].config)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"stage {number}: {error}") from error
     return parsed
 
 

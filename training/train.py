@@ -8,6 +8,7 @@ environment.json, and checkpoints/ to resume from. Its best checkpoint, by the r
 import argparse
 import dataclasses
 import json
+import os
 import platform
 import re
 import shutil
@@ -38,6 +39,7 @@ from .errors import one_line
 from .film_cache import ReadFilms, cache_key, read_films
 from .image_tokenizer import parse_tokenizer_recipe, train_image_tokenizer
 from .pretrain import pretrain_backbone
+from .readers.habits import load_source
 from .readers.studies import is_phantom_set, load_studies
 from .recipe import Recipe, parse_recipe, read_values, save_recipe, split_stages
 from .trainer import ReportTrainer, RunLog, leave_to_run_log, metric_names, report_metrics
@@ -74,6 +76,9 @@ def run_stages(recipe: Recipe, resume: bool) -> dict[str, Any]:
     """
     run, stages, rows = Path(recipe.output_dir), split_stages(recipe), []
     _check_folder(run, resume)
+    is_phantom = is_phantom_set(load_studies(Path(recipe.dataset), "val")["study_id"])
+    for stage in stages:
+        _check_select(stage, is_phantom)  # before the first stage is trained, not after
     for number, (stage, changes) in enumerate(zip(stages, [{}, *recipe.stages], strict=True), start=1):
         folder = run / f"stage_{number}"
         stage.output_dir = str(folder)
@@ -147,9 +152,7 @@ def _assemble(
     recipe: Recipe, training: datasets.Dataset, validation: datasets.Dataset, changes: dict[str, Any] | None
 ) -> tuple[ReportTrainer, ReportProcessor]:
     is_phantom = is_phantom_set(validation["study_id"])
-    if recipe.select_by not in metric_names(is_phantom):
-        known = ", ".join(metric_names(is_phantom))
-        raise ValueError(f"`select_by` must be a metric of these studies: {known}. Got {recipe.select_by!r}.")
+    _check_select(recipe, is_phantom)
     if recipe.pretrain_steps and not any(training["labels"]):
         raise ValueError("`pretrain_steps` needs labels; the training studies have none. Set it to 0.")
     findings = list(training["findings"])
@@ -188,6 +191,12 @@ def _assemble(
     if recipe.patience is not None:
         trainer.add_callback(EarlyStoppingCallback(recipe.patience))
     return trainer, processor
+
+
+def _check_select(recipe: Recipe, is_phantom: bool) -> None:
+    if recipe.select_by not in metric_names(is_phantom):
+        known = ", ".join(metric_names(is_phantom))
+        raise ValueError(f"`select_by` must be a metric of these studies: {known}. Got {recipe.select_by!r}.")
 
 
 def _reads_tokens(model: PreTrainedModel) -> bool:
@@ -322,7 +331,8 @@ def _write_beginnings(recipe: Recipe, run: Path, processor: ReportProcessor) -> 
     run.mkdir(parents=True, exist_ok=True)
     save_recipe(recipe, run / "recipe.yaml")
     processor.save_pretrained(run)
-    (run / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
+    facts = environment() | {"data": load_source(Path(recipe.dataset))}
+    (run / "environment.json").write_text(json.dumps(facts, indent=2) + "\n")
 
 
 def environment() -> dict[str, Any]:
@@ -332,7 +342,7 @@ def environment() -> dict[str, Any]:
         "versions": {name: version(name) for name in names},
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores",
         "threads": torch.get_num_threads(),
         "commit": _commit(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],

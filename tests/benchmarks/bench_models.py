@@ -1,9 +1,9 @@
 """Both models at bench size, and beside each a stock model of the same parts to measure it against.
 
-The reference is Transformers' VisionEncoderDecoderModel over the decoder class that ours wrap (Marian's), with a head of
-the same kind. Its encoder takes the same ResNet (MCSAM) or the same frozen tokenizer and a table of its codes (UAR),
-and as many layers of the same SiglipEncoder. It has neither memory, alignment, prompts, aligner nor mask; and, as stock
-has it, no view mask, no positions on the films and no vector a view, so that it is not charged for what it lacks.
+The reference is Transformers' VisionEncoderDecoderModel over the decoder class that ours wrap (Marian's), with a head
+of the same kind. Its encoder takes the same ResNet (MCSAM) or the same frozen tokenizer and a table of codes (UAR),
+and as many layers of the same SiglipEncoder. It has neither memory, alignment, prompts, aligner nor mask; and, as
+stock has it, no view mask, no positions on the films and no vector a view: it is not charged for what it lacks.
 
 Shapes: B studies, V views, C channels, N visual tokens of all views, D model width.
 """

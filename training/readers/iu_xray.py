@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from . import kaggle, plain, r2gen
+from .habits import IU_HABITS, OWN_HABITS
 from .open_i import read_open_i, report_files
 from .parts import open_whole
 from .source import TARGETS, BrokenStudy, SourceStudy, finish_studies, usable_studies
@@ -87,7 +88,8 @@ def prepare_iu_xray(
         if not records:
             skipped = tally.skipped_in_words() or "it is empty"
             raise ValueError(f"{src} holds no study that can be used ({skipped}).")
-        save_studies(records, whole)
+        # Our own layout carries anybody's studies; the public ones are IU X-ray's.
+        save_studies(records, whole, OWN_HABITS if layout == "plain" else IU_HABITS)
         if not restored:
             (whole / "images").rmdir()
     for record in records:

@@ -19,7 +19,7 @@ from datasets import Dataset, DatasetDict, Features, List, Value
 from rich.console import Console
 from rich.table import Table
 
-from .habits import IU_HABITS, Habits, write_index
+from .habits import OWN_HABITS, Habits, write_index
 
 SECTIONS = ("findings", "impression", "indication", "comparison")  # of a report, as the record keeps them
 SPLITS = ("train", "val", "test", "extra")
@@ -106,7 +106,7 @@ def _check_record(record: dict[str, Any], seen: set[str]) -> None:
         )
 
 
-def save_studies(records: Iterable[dict[str, Any]], out: Path, habits: Habits = IU_HABITS) -> dict[str, int]:
+def save_studies(records: Iterable[dict[str, Any]], out: Path, habits: Habits = OWN_HABITS) -> dict[str, int]:
     """Write study records as a `DatasetDict` at `out`, one key for each split that occurs.
 
     `out` may already hold an `images` folder that the reader has just filled; nothing else is touched. `habits` are
