@@ -15,16 +15,15 @@ def read(model=None, **beside):
 
 
 @pytest.mark.parametrize(
-    ("shuffled", "claim"),
+    ("cider", "p", "claim"),
     [
-        (make_answer(0.29, (0.24, 0.34)), "scores as well as with its own in CIDEr"),
-        (make_answer(0.50, (0.40, 0.60)), "scores higher than with its own in CIDEr"),
-        (make_answer(0.24, (0.20, 0.27)), "a sign that the model uses the image, not proof"),
-        (make_answer(0.10, (0.05, 0.15)), "do not meet: the model uses the image"),
+        (0.29, 0.4, "is .290 against .300 with its own (p = .40): by this figure there is no sign"),
+        (0.50, 0.001, "(p = .001): by this figure there is no sign"),
+        (0.24, 0.03, "(p = .030): a sign that it uses the image"),
     ],
 )
-def test_the_control_is_judged_by_the_intervals(shuffled, claim):
-    assert claim in read(shuffled_images=shuffled)
+def test_the_control_is_judged_by_pairs_of_studies(cider, p, claim):
+    assert claim in read(shuffled_images=make_answer(cider, against_model={"cider": p}))
 
 
 def test_without_a_control_nothing_is_said_about_looking():
@@ -33,14 +32,20 @@ def test_without_a_control_nothing_is_said_about_looking():
 
 def test_without_intervals_nothing_is_claimed():
     text = read(make_answer(interval=None), shuffled_images=make_answer(0.1, None))
-    assert "uses the image" not in text and "no intervals" in text
+    assert "uses the image" not in text and "Nothing was resampled" in text
 
 
 @pytest.mark.parametrize(
-    ("rival", "verdict"), [(0.5, "below in CIDEr"), (0.1, "above in CIDEr"), (0.31, "no clear difference in CIDEr")]
+    ("cider", "p", "verdict"),
+    [
+        (0.5, 0.01, "below in CIDEr (.300 against .500, p = .010)"),
+        (0.1, 0.04, "above in CIDEr"),
+        (0.1, 0.06, "no clear difference in CIDEr"),
+        (0.1, None, "not judged in CIDEr (.300 against .100)"),
+    ],
 )
-def test_a_rival_is_placed_by_the_models_interval(rival, verdict):
-    assert verdict in read(best_single_report=make_answer(rival))
+def test_a_rival_is_placed_by_pairs_of_studies(cider, p, verdict):
+    assert verdict in read(best_single_report=make_answer(cider, against_model=p and {"cider": p}))
 
 
 def test_reciting_is_said():

@@ -1,5 +1,6 @@
 """Protocols: the forms of a report, and the values that a data set brings along."""
 
+import os
 import shutil
 
 import pytest
@@ -22,6 +23,14 @@ def test_without_training_reports_no_word_is_replaced():
 
 def test_coco_without_java_says_so(without_java):
     with pytest.raises(ValueError, match="needs Java"):
+        tokenize_coco(["Clear."])
+
+
+def test_coco_with_a_java_that_dies_says_so(tmp_path, monkeypatch):
+    (tmp_path / "java").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "java").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(ValueError, match="that process died"):
         tokenize_coco(["Clear."])
 
 

@@ -90,7 +90,7 @@ def test_the_best_single_report_on_test_was_chosen_on_validation(tmp_path, study
 
 
 def test_every_word_score_has_an_interval_around_it(references, predictions, without_java):
-    result = evaluate(predictions, references, "val", resamples=50)
+    result = evaluate(predictions, references, "val", resamples=100)
     for name, value in result["scores"].items():
         low, high = result["intervals"][name]
         assert low - 1e-9 <= value <= high + 1e-9
@@ -154,3 +154,45 @@ def test_samples_are_spread_over_the_split(study):
 
 def test_the_result_is_plain_json(references, predictions, without_java):
     json.dumps(evaluate(predictions, references, "val"), allow_nan=False)
+
+
+def test_answers_beside_the_model_are_paired_with_it(references, predictions, write_lines, without_java):
+    control = write_lines("shuffled.jsonl", [{"id": name, "report": "Small."} for name in TRUTH])
+    result = evaluate(predictions, references, "val", control=control, neighbours=predictions)
+    assert result["against_model"] is None
+    assert result["beside"]["nearest_neighbour"]["against_model"]["cider"] == 1
+    assert result["beside"]["shuffled_images"]["against_model"]["rouge_l"] < 1
+
+
+def test_a_report_without_a_word_finds_nothing(references, write_lines, without_java):
+    dots = write_lines("dots.jsonl", [{"id": name, "report": "."} for name in TRUTH])
+    assert evaluate(dots, references, "val")["clinical"]["uncertain_positive"]["14"]["micro"]["f1"] == 0
+
+
+def test_a_study_that_nobody_coded_is_neither_normal_nor_abnormal(tmp_path, study, write_lines, without_java):
+    def coded(*names):
+        return [{"name": name, "image": -1, "box": []} for name in names]
+
+    rows = [study("a", labels=coded("normal")), study("b", labels=coded("Nodule")), study("c"), study("d", labels=[])]
+    rows[2]["labels"] = coded("No Indexing")
+    save_studies(rows, tmp_path / "set")
+    file = write_lines("four.jsonl", [{"id": name, "report": "Clear."} for name in "abcd"])
+    result = evaluate(file, tmp_path / "set", "train")
+    assert (result["normal"]["studies"], result["abnormal"]["studies"]) == (1, 1)
+
+
+def test_what_is_missing_beside_the_model_is_said(references, predictions, capsys, without_java):
+    evaluate(predictions, references, "val")
+    said = capsys.readouterr().err
+    assert "--control" in said and "--neighbours" in said
+
+
+def test_too_few_resamples_are_refused(references, predictions):
+    with pytest.raises(ValueError, match="`resamples` must be 0, for no intervals, or at least 100. Got 1"):
+        evaluate(predictions, references, "val", resamples=1)
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(references, predictions, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be written"):
+        evaluate(predictions, references, "val", html=tmp_path / "file" / "page.html")

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from .metrics.clinical import label_written
 from .metrics.nlg import NlgScorer
 from .metrics.resampling import METEOR_NOTE, paired_randomisation
 from .metrics.study_statistics import StudyStatistics, study_figures
@@ -59,12 +60,15 @@ def compare(
     answers = [match_reports(reports, truth, path, split, allow_missing) for path, reports in read]
     labeller, label = choose_labeller(chexbert, chexbert_vocabulary)
     judge = Judge(truth, NlgScorer(meteor=False), label, resamples=0)
-    one, other = (judge.gather(truth.normalise(reports), reports, judge.label_answer(reports)) for reports in answers)
+    one, other = (
+        judge.gather(truth.normalise(reports), reports, label_written(label, reports)) for reports in answers
+    )
     result: dict[str, Any] = {"a": os.fspath(a), "b": os.fspath(b), "protocol": form.describe(), "labeller": labeller}
     result |= {"split": split, "studies": one.studies, "rounds": rounds, "seed": seed}
     result["figures"] = paired_randomisation(one, other, rounds, seed)
     result["per_study"] = _per_study([study["study_id"] for study in truth.studies], one, other)
-    result["notes"] = _notes(len(result["figures"]), rounds)
+    told = [row for row in result["figures"].values() if row["a"] or row["b"]]
+    result["notes"] = _notes(len(told), rounds)
     return result
 
 
@@ -90,7 +94,8 @@ def _notes(number: int, rounds: int) -> list[str]:
     """What must be known to read the table."""
     return [
         f"p: paired approximate randomisation over studies, two-sided, {rounds} rounds, not corrected for the "
-        f"number of figures: of {number} about {round(number / 20)} fall below .05 where A and B are alike.",
+        f"number of figures: of the {number} that are not 0 for both about {round(number / 20)} fall below .05 by "
+        "chance where A and B are alike.",
         "It speaks of these two files; another training of the same model is another file.",
         METEOR_NOTE,
     ]

@@ -36,7 +36,7 @@ def read_predictions(path: Path) -> dict[str, str]:
 def _read_lines(path: Path) -> list[str]:
     """A file's lines; a picture or another encoding is one clear line, not a codec's traceback."""
     try:
-        return path.read_text(encoding="utf-8").split("\n")  # not splitlines: JSON may hold U+2028 as it is
+        return path.read_text(encoding="utf-8-sig").split("\n")  # not splitlines: JSON may hold U+2028 as it is
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} is not UTF-8 text (byte {error.start}); predictions are a file of JSON lines in UTF-8."
@@ -83,7 +83,7 @@ def match_reports(
 
 def _report_missing(missing: list[str], studies: int, path: Path, split: str, allowed: bool) -> None:
     """Name the studies without a report: an error, or where they are allowed a note."""
-    named = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
+    named = ", ".join(missing[:20]) + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
     lacks = f"{path} lacks {len(missing)} of the {studies} studies of split {split!r} ({named})"
     if not allowed:
         raise ValueError(f"{lacks}; generate the whole split, or score them as empty with --allow-missing.")

@@ -100,8 +100,8 @@ def _single_spaced(report: str, style: str) -> str:
 def r2gen_normaliser(training: list[str], max_words: int, min_frequency: int, style: str = "iu") -> Normalise:
     """Cleaning, cut and `<unk>` as R2Gen's decoding does them; the vocabulary comes from the training reports.
 
-    Without training reports no word is replaced. The cut and `<unk>` fall on predictions too: R2Gen's own can hold
-    neither a further word nor one outside the vocabulary.
+    Without training reports no word is replaced. The cut and `<unk>` fall on predictions too. R2Gen's own can hold no
+    word outside the vocabulary, but one word more than its references: here both are cut alike.
     """
     counts = Counter(word for report in training for word in clean_report(report, style).split())
     known = {word for word, count in counts.items() if count >= min_frequency}
@@ -122,4 +122,8 @@ def tokenize_coco(reports: list[str]) -> list[str]:
     # an empty line would be lost between the lines the tokenizer hands back
     captions = {i: [{"caption": " ".join(report.split()) or "."}] for i, report in enumerate(reports)}
     tokenized = PTBTokenizer().tokenize(captions)
-    return [tokenized[i][0] for i in range(len(reports))]
+    texts = [tokenized[i][0] for i in range(len(reports)) if i in tokenized]
+    # A process that died hands back fewer lines than it got, of one report an empty one.
+    if len(texts) < len(reports) or (any(map(str.strip, reports)) and not any(texts)):
+        raise ValueError("The protocol `coco` needs Java for its tokenizer, and that process died.")
+    return texts

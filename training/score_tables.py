@@ -10,17 +10,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .page.page_numbers import show_score
+from .page.page_numbers import show_percent, show_score
 
 # Headings as narrow as that the table stands in 80 columns.
 _COLUMNS = {"bleu_1": "BLEU", "bleu_2": "2", "bleu_3": "3", "bleu_4": "4"}
 _COLUMNS |= {"meteor": "METEOR", "rouge_l": "ROUGE", "cider": "CIDEr"}
 _ANSWERS = {
-    "shuffled_images": "images shuffled",
+    "shuffled_images": "shuffled images",
     "nearest_neighbour": "nearest neighbour",
     "most_frequent_report": "commonest report",
     "best_single_report": "best single report",
-    "best_constant": "best constant units",
+    "best_constant": "best constant",
 }
 
 
@@ -42,7 +42,7 @@ def _words_table(result: dict[str, Any]) -> Table:
     table = plain_table(["words", *_COLUMNS.values()])
     table.add_row(*_word_row("the model", result), style="bold")
     if intervals := result["intervals"]:
-        for end, title in enumerate(("95 % from", "     to")):
+        for end, title in enumerate(_ENDS):
             table.add_row(title, *(show_score(intervals[key][end] if key in intervals else None) for key in _COLUMNS))
     for key, answer in _beside(result):
         table.add_row(*_word_row(_ANSWERS[key], answer))
@@ -56,31 +56,45 @@ def _beside(result: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     return ((key, answer) for key, answer in result["beside"].items() if "scores" in answer)
 
 
-_FINDINGS = {"F1 micro": ("14", "micro"), "macro": ("14", "macro"), "micro 5": ("5", "micro")}
+_ENDS = ("95 % from", "     to")
+_PARTS = ("normal", "abnormal")
+_FINDINGS = {"F1": ("14", "micro"), "macro": ("14", "macro"), "five": ("5", "micro")}
 
 
 def _finding_row(name: str, answer: dict[str, Any], with_exam: bool) -> list[str]:
     """One row on what the reports say and how they repeat themselves."""
     averages = answer["clinical"]["uncertain_positive"]
     row = [name, *(show_score(averages[labels][average]["f1"]) for labels, average in _FINDINGS.values())]
-    row += [show_score(answer[part].get("cider")) for part in ("normal", "abnormal")]
+    row += [show_score(answer[part].get("cider")) for part in _PARTS]
     row += [_percent(answer["distinct_reports"]), _percent(answer["copied_reports"]), f"{answer['mean_words']:.0f}"]
     return row + ([show_score(answer["finding_f1"]["micro"])] if with_exam else [])
 
 
+def _finding_ends(result: dict[str, Any], end: int, with_exam: bool) -> list[str]:
+    """The low (0) or high (1) ends of the intervals in the table of findings."""
+    intervals = result["intervals"]
+    ends = [intervals[f"clinical_{labels}.{average}.f1"][end] for labels, average in _FINDINGS.values()]
+    ends += [(result[part].get("intervals") or {}).get("cider", (None, None))[end] for part in _PARTS]
+    exam = [show_score(intervals["finding_f1.micro"][end])] if with_exam else []
+    return [*map(show_score, ends), "", "", "", *exam]
+
+
 def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.0f} %"
+    return "–" if share is None else show_percent(share)
 
 
 def _findings_table(result: dict[str, Any]) -> Table:
     """Clinical scores of all answers, normal and abnormal studies apart, how far reports repeat themselves."""
     with_exam = "finding_f1" in result
-    parts = [f"CIDEr of {result[part]['studies']} {part}" for part in ("normal", "abnormal")]
+    parts = [f"CIDEr of {result[part]['studies']} {part}" for part in _PARTS]
     headings = ["findings", *_FINDINGS, *parts, "distinct", "copied", "words", *(["exam"] if with_exam else [])]
     table = plain_table(headings)
-    for column in table.columns:
-        column.no_wrap = False
+    for column in table.columns[1:]:
+        column.no_wrap = False  # two headings name numbers of studies
     table.add_row(*_finding_row("the model", result, with_exam), style="bold")
+    if result["intervals"]:
+        for end, title in enumerate(_ENDS):
+            table.add_row(title, *_finding_ends(result, end, with_exam))
     for key, answer in _beside(result):
         table.add_row(*_finding_row(_ANSWERS[key], answer, with_exam))
     if with_exam:
@@ -102,7 +116,8 @@ def _heading(result: dict[str, Any]) -> str:
     protocol = dict(result["protocol"])
     details = ", ".join(f"{key} {value}" for key, value in protocol.items() if key != "name")
     how = f"{protocol['name']} ({details})" if details else protocol["name"]
-    return f"{result['predictions']}: split {result['split']}, {result['studies']} studies, protocol {how}"
+    unscored = f" ({result['without_findings']} more have no findings)" if result["without_findings"] else ""
+    return f"{result['predictions']}: split {result['split']}, {result['studies']} studies{unscored}, protocol {how}"
 
 
 def _show_exam(result: dict[str, Any], console: Console) -> None:
@@ -120,10 +135,12 @@ def _show_exam(result: dict[str, Any], console: Console) -> None:
 
 def _show_clinical(result: dict[str, Any], console: Console) -> None:
     """Each of the 14 observations, by which labeller and convention."""
-    without = len(result["clinical"]["labels_without_positives"])
+    absent = result["clinical"]["labels_without_positives"]
+    never = f"; {', '.join(absent)} never occur in the truth and count 0 in macro" if absent else ""
     console.print(
-        f"\nClinical F1 by the {result['labeller']}, uncertain as positive; {without} of 14 labels never occur in the "
-        f"truth and count 0 in macro. Normal: as the studies' {result['normal_by']} say.\n",
+        f"\nF1: micro over 14 observations, macro, and micro over five, by the {result['labeller']}, uncertain as "
+        f"positive{never}. Normal: as the studies' "
+        f"{result['normal_by']} say.\n",
         highlight=False,
     )
     console.print(_units_table(result["clinical"]["per_label"], "observation"))
@@ -135,6 +152,8 @@ def show_result(result: dict[str, Any], console: Console) -> None:
     console.print(_words_table(result))
     console.print()
     console.print(_findings_table(result))
+    if chosen := result["beside"].get("best_single_report", {}).get("chosen_on"):
+        console.print(f"\nThe best single report was chosen by BLEU-4 on {chosen}.", highlight=False)
     if "finding_f1" in result:
         _show_exam(result, console)
     else:

@@ -3,7 +3,7 @@
 import datasets
 import evaluate
 
-from .clinical import clinical_scores
+from .clinical import clinical_scores, label_written
 from .rule_labeller import label_reports
 
 
@@ -22,5 +22,6 @@ class ChestFindings(evaluate.Metric):
         )
 
     def _compute(self, predictions: list[str], references: list[str]) -> dict[str, float]:
-        scores = clinical_scores(label_reports(predictions), label_reports(references))["uncertain_positive"]["14"]
+        written = label_written(label_reports, predictions)
+        scores = clinical_scores(written, label_reports(references))["uncertain_positive"]["14"]
         return {"clinical_f1": scores["micro"]["f1"], "clinical_f1_macro": scores["macro"]["f1"]}

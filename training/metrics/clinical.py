@@ -16,15 +16,27 @@ each 0 where nothing is to divide, as scikit-learn's `zero_division=0`):
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from .rule_labeller import FIVE, OBSERVATIONS, POSITIVE, UNCERTAIN
+from .rule_labeller import BLANK, FIVE, OBSERVATIONS, POSITIVE, UNCERTAIN
 
 POLICIES = ("uncertain_positive", "uncertain_negative")
 LABEL_SETS = {"14": list(range(len(OBSERVATIONS))), "5": [OBSERVATIONS.index(name) for name in FIVE]}
 MEASURES = ("precision", "recall", "f1")
+
+
+def label_written(label: Callable[[Sequence[str]], np.ndarray], reports: Sequence[str]) -> np.ndarray:
+    """Codes (S, 14) of written reports by `label`; one without a word is blank throughout.
+
+    CheXpert's rule calls it normal, since no finding is in it; a model that writes nothing has found nothing out.
+    """
+    codes = label(reports)
+    codes[[re.search(r"\w", report) is None for report in reports]] = BLANK
+    return codes
 
 
 def count_labels(predicted: np.ndarray, true: np.ndarray, policy: str) -> np.ndarray:

@@ -1,9 +1,8 @@
 """A first reading of an evaluation in words: only what the figures and their intervals bear out.
 
-Two answers are told apart by a figure when its value for the other answer lies outside the model's 95 % interval; they
-differ for sure only when the two intervals do not meet. Intervals are over studies and each answer has its own, which
-is cautious: `radscribe compare` pairs the studies and says more. Without intervals, values are put side by side and
-nothing is claimed.
+Two answers to the same studies differ in a figure where paired randomisation over the studies (resampling.py, as
+`radscribe compare`) gives p < .05; p-values are printed and not corrected for their number. Without them values are
+put side by side and nothing is claimed.
 """
 
 from __future__ import annotations
@@ -11,15 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from .page_numbers import FIGURES, interval_of, look_up, show_figure, show_interval, show_percent, value_of
+from .page_numbers import FIGURES, interval_of, look_up, show_figure, show_percent, value_of
 
-COMPARED = ("bleu_4", "rouge_l", "cider", "clinical_14.micro.f1")
+COMPARED = ("bleu_4", "rouge_l", "cider", "clinical_14.micro.f1", "clinical_14.macro.f1", "clinical_5.micro.f1")
+LEVEL = 0.05
 RIVALS = {
     "best_single_report": "one fixed report for every study, the best single one",
     "most_frequent_report": "the commonest training report for every study",
     "nearest_neighbour": "the report of the nearest training study",
 }
-NAMES = FIGURES | {"clinical_14.micro.f1": "clinical micro F1", "finding_f1.micro": "exam micro F1"}
+NAMES = FIGURES | {
+    "clinical_14.micro.f1": "clinical micro F1",
+    "clinical_14.macro.f1": "clinical macro F1",
+    "clinical_5.micro.f1": "micro F1 of the five",
+    "finding_f1.micro": "exam micro F1",
+}
 NO_FINDING = "No Finding"
 
 
@@ -38,7 +43,7 @@ def read_result(result: dict[str, Any]) -> list[str]:
     ]
     sentences = [sentence for read in readers for sentence in read(result)]
     if not result.get("intervals"):
-        sentences.append("There are no intervals, so none of these differences is known to be more than chance.")
+        sentences.append("Nothing was resampled, so none of these differences is known to be more than chance.")
     return sentences
 
 
@@ -48,28 +53,26 @@ def read_control(result: dict[str, Any]) -> Iterator[str]:
     if not shuffled:
         yield "There is no control with shuffled images, so nothing here tells whether the model uses the image."
         return
-    for figure in ("finding_f1.micro", "cider", "clinical_14.micro.f1"):
+    for figure in ("finding_f1.micro", "cider", "clinical_14.macro.f1"):
         own, other = value_of(result, figure), value_of(shuffled, figure)
         if own is not None and other is not None:
-            yield _judge_control(figure, result, shuffled, own, other)
+            yield _judge_control(figure, own, other, look_up(shuffled, "against_model", figure))
 
 
-def _judge_control(figure: str, result: dict[str, Any], shuffled: dict[str, Any], own: float, other: float) -> str:
+def _judge_control(figure: str, own: float, other: float, p: float | None) -> str:
     """One figure of the model on its own and on shuffled images."""
-    name, values = NAMES[figure], f"{show_figure(figure, other)} against {show_figure(figure, own)}"
-    inside, around = interval_of(result, figure), interval_of(shuffled, figure)
-    if inside is None or around is None:
-        return f"With shuffled images {name} is {values} with its own."
-    spans = f"{values}; intervals {show_interval(figure, around)} and {show_interval(figure, inside)}"
-    no_sign = "by this figure there is no sign that it uses the image"
-    if inside.low <= other <= inside.high:
-        return f"With shuffled images the model scores as well as with its own in {name} ({spans}): {no_sign}."
-    if other > own:
-        return f"With shuffled images the model scores higher than with its own in {name} ({spans}): {no_sign}."
-    falls = f"With shuffled images {name} falls ({spans})"
-    if around.high < inside.low:
-        return f"{falls} and the intervals do not meet: the model uses the image."
-    return f"{falls}, but the intervals meet: a sign that the model uses the image, not proof."
+    values = f"{NAMES[figure]} is {show_figure(figure, other)} against {show_figure(figure, own)} with its own"
+    if p is None:
+        return f"With shuffled images {values}."
+    values = f"With shuffled images {values} ({show_p(p)})"
+    if p >= LEVEL or other >= own:
+        return f"{values}: by this figure there is no sign that it uses the image."
+    return f"{values}: a sign that it uses the image."
+
+
+def show_p(p: float) -> str:
+    """ "p = .03"; as many digits as tell it from 0."""
+    return "p = " + (f"{p:.2f}" if p >= 0.1 else f"{p:.3f}").removeprefix("0")
 
 
 def read_control_labels(result: dict[str, Any]) -> Iterator[str]:
@@ -104,22 +107,24 @@ def read_rivals(result: dict[str, Any]) -> Iterator[str]:
 
 
 def _compare(result: dict[str, Any], rival: dict[str, Any]) -> Iterator[str]:
-    """ "below in BLEU-4 (.152 against .177)" and the like, a group of figures each."""
+    """ "below in BLEU-4 (.152 against .177, p = .02)" and the like, a group of figures each."""
     groups: dict[str, list[str]] = {"below": [], "above": [], "no clear difference": [], "not judged": []}
     for figure in COMPARED:
         own, other = value_of(result, figure), value_of(rival, figure)
         if own is None or other is None:
             continue
-        text = f"{NAMES[figure]} ({show_figure(figure, own)} against {show_figure(figure, other)})"
-        groups[_place(own, other, interval_of(result, figure))].append(text)
+        p = look_up(rival, "against_model", figure)
+        judged = "" if p is None else f", {show_p(p)}"
+        text = f"{NAMES[figure]} ({show_figure(figure, own)} against {show_figure(figure, other)}{judged})"
+        groups[_place(own, other, p)].append(text)
     return (f"{verdict} in {_enumerate(texts)}" for verdict, texts in groups.items() if texts)
 
 
-def _place(own: float, other: float, interval: tuple[float, float] | None) -> str:
-    """The verdict on one figure: the rival's value stands above, below or inside the model's interval."""
-    if interval is None:
+def _place(own: float, other: float, p: float | None) -> str:
+    """The verdict on one figure."""
+    if p is None:
         return "not judged"
-    if interval[0] <= other <= interval[1]:
+    if p >= LEVEL:
         return "no clear difference"
     return "below" if other > own else "above"
 
@@ -135,9 +140,8 @@ def read_constant_units(result: dict[str, Any]) -> Iterator[str]:
     own, ceiling = value_of(result, figure), value_of(look_up(result, "beside", "best_constant") or {}, figure)
     if own is None or ceiling is None:
         return
-    verdict = _place(own, ceiling, interval_of(result, figure))
     values = f"{show_figure(figure, own)} against {show_figure(figure, ceiling)}"
-    yield f"Against the best units for everyone, a ceiling without looking: {verdict} in {NAMES[figure]} ({values})."
+    yield f"The best units for everyone, a ceiling without looking: {NAMES[figure]} {values}."
 
 
 def read_repeats(result: dict[str, Any]) -> Iterator[str]:

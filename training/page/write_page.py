@@ -7,6 +7,7 @@ matplotlib and jinja2 are imported when a page is written, not when scores are c
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,9 +37,12 @@ _GROUPS = {
 
 
 def check_page(out: Path) -> None:
-    """Raise ValueError for a name that does not end in .html; asked before the long work, not after."""
+    """Raise ValueError for a page that could not be written; asked before the long work, not after."""
     if Path(out).suffix.lower() != ".html":
         raise ValueError(f"The page's name must end in .html. Got {out}.")
+    folder = next(parent for parent in Path(out).absolute().parents if parent.exists())
+    if Path(out).is_dir() or not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
+        raise ValueError(f"The page {out} cannot be written: choose another folder.")
 
 
 def write_page(result: dict[str, Any], studies: Sequence[StudyRow], out: Path) -> Path:
@@ -64,7 +68,7 @@ def write_page(result: dict[str, Any], studies: Sequence[StudyRow], out: Path) -
     )
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page, encoding="utf-8")
+    out.write_text(page, encoding="utf-8", errors="replace")  # a report may hold half of a surrogate pair
     return out
 
 
