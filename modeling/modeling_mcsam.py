@@ -25,6 +25,7 @@ from transformers.models.marian.modeling_marian import MarianDecoder
 from ..configuration.configuration_mcsam import MCSAMConfig
 from .modeling_losses import info_nce, text_fingerprints, word_cross_entropy
 from .modeling_report import (
+    FoldedTable,
     ReportEncoderOutput,
     ReportGenerationMixin,
     ReportPreTrainedModel,
@@ -239,12 +240,13 @@ class MCSAMForConditionalGeneration(ReportGenerationMixin, MCSAMPreTrainedModel)
         P = config.num_prompts
         self.prompts = nn.Parameter(torch.empty(P, config.d_model)) if P else None
         self.decoder = MarianDecoder(config.decoder)
+        self.words = FoldedTable()
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.post_init()
 
     def embed_words(self, ids: Tensor) -> Tensor:
         """Words, consolidated with the memory they retrieve: (B, T) -> (B, T, D). Token-wise, hence causal."""
-        return self.encoder.memory(self.decoder.embed_tokens(ids))
+        return self.words.look_up(ids, self.decoder.embed_tokens, self.encoder.memory)
 
     def _decode(
         self,

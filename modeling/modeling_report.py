@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModel, GenerationMixin, PretrainedConfig, PreTrainedModel, SiglipVisionConfig
 from transformers.cache_utils import EncoderDecoderCache
@@ -221,6 +222,42 @@ class VisualEncoder(nn.Module):
             hidden_states=tuple(states) if output_hidden_states else None,
             attentions=tuple(w for w in weights if w is not None) if output_attentions else None,
         )
+
+
+class FoldedTable:
+    """A token-wise function of a table's rows, computed once for all rows and looked up from then on.
+
+    What both papers do to a word (retrieve from the memory, align over the basis) depends on the word alone. While
+    nothing is learnt, its result is a table (K, D) as well: a step of the decoder then costs one look-up, however
+    large the bank or the basis. It is computed anew when a weight changes, and never saved.
+    """
+
+    CHUNK = 512  # rows at once: the scores over a large bank would not fit for all
+
+    def __init__(self) -> None:
+        self.key: Any = None
+        self.rows: Tensor | None = None
+
+    def __getstate__(self) -> dict[str, None]:
+        """A copy of the model computes its own."""
+        return {"key": None, "rows": None}
+
+    def look_up(self, ids: Tensor, table: nn.Embedding, function: nn.Module) -> Tensor:
+        """function(table[ids]): (...) -> (..., D)."""
+        weights = [table.weight, *function.parameters(), *function.buffers()]
+        if function.training or torch.is_grad_enabled() or torch.compiler.is_compiling() or _out_of_reach(weights):
+            return function(table(ids))
+        key = [(weight.data_ptr(), weight._version, weight.dtype) for weight in weights]
+        key.append(torch.is_autocast_enabled(ids.device.type))
+        if key != self.key:
+            self.rows = torch.cat([function(rows[None])[0] for rows in table.weight.split(self.CHUNK)])
+            self.key = key
+        return F.embedding(ids, self.rows)
+
+
+def _out_of_reach(weights: list[Tensor]) -> bool:
+    """Whether some weights are placed elsewhere until their module runs, or do not tell when they change."""
+    return any(weight.is_meta or weight.is_inference() for weight in weights)
 
 
 class ReportPreTrainedModel(PreTrainedModel):

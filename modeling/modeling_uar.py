@@ -26,6 +26,7 @@ from ..configuration.configuration_uar import UARConfig
 from .modeling_image_tokenizer import make_image_tokenizer
 from .modeling_losses import IGNORED, report_cross_entropy, text_fingerprints, triplet_loss, word_cross_entropy
 from .modeling_report import (
+    FoldedTable,
     ReportEncoderOutput,
     ReportGenerationMixin,
     ReportOutput,
@@ -134,12 +135,6 @@ class Aligner(nn.Module):
         )
         return self.out(F.scaled_dot_product_attention(query, key, value)[0].transpose(0, 1).flatten(1))
 
-    def align_table(self, table: nn.Embedding, ids: Tensor) -> Tensor:
-        """F of `table[ids]`: (...) -> (..., D). Each row is aligned once where more ids than rows are asked for."""
-        if ids.numel() < table.num_embeddings:
-            return self(table(ids))
-        return F.embedding(ids, self(table.weight))
-
     def _split(self, rows: Tensor) -> Tensor:
         return rows.unflatten(-1, (self.heads, -1)).transpose(0, 1)[None]
 
@@ -216,6 +211,7 @@ class UAREncoder(UARPreTrainedModel):
         else:  # Table 2's rows without LSU: the grid of a visual backbone in place of E^I
             self.visual = VisualTokens(config.encoder, D, config.max_views, config.decoder.dropout)
         self.aligner = Aligner(config) if config.basis_size else None
+        self.codes = FoldedTable()
         self.norm = nn.LayerNorm(D)
         self.encoder = VisualEncoder(config.decoder, config.encoder_layers)
         self.post_init()
@@ -247,7 +243,7 @@ class UAREncoder(UARPreTrainedModel):
         else:
             ids = self.unifier.tokenize(pixel_values, view_mask) if visual_ids is None else visual_ids  # (B, V, L)
             mask = view_mask[..., None].expand_as(ids).flatten(1)  # (B, N)
-            aligned = self.align(self.unifier.table, ids)  # F^I: (B, V, L, D)
+            aligned = self.align(self.unifier.table, ids, self.codes)  # F^I: (B, V, L, D)
             hidden = self._place(self.norm(aligned)).flatten(1, 2)
             aligned = aligned.flatten(1, 2)
         encoded = self.encoder(hidden, mask, output_attentions, output_hidden_states)
@@ -273,9 +269,13 @@ class UAREncoder(UARPreTrainedModel):
                 f"`visual_ids` must be (B, views, {self.config.tokens_per_view}). Got shape {tuple(ids.shape)}."
             )
 
-    def align(self, table: nn.Embedding, ids: Tensor) -> Tensor:
-        """CRA(table[ids]), or table[ids] where there is no CRA: (...) -> (..., D)."""
-        return table(ids) if self.aligner is None else self.aligner.align_table(table, ids)
+    def align(self, table: nn.Embedding, ids: Tensor, folded: FoldedTable) -> Tensor:
+        """CRA(table[ids]), or table[ids] where there is no CRA: (...) -> (..., D). `folded` is the table's own."""
+        if self.aligner is None:
+            return table(ids)
+        if torch.is_grad_enabled() and ids.numel() >= table.num_embeddings:
+            return F.embedding(ids, self.aligner(table.weight))  # each row is aligned once
+        return folded.look_up(ids, table, self.aligner)
 
     def _place(self, tokens: Tensor) -> Tensor:
         """Add the place in the film and the view: (B, V, L, D). Behind the CRA (our reading 11); sines over 2-D."""
@@ -316,13 +316,14 @@ class UARForConditionalGeneration(ReportGenerationMixin, UARPreTrainedModel):
         self.encoder = UAREncoder(config)
         self.norm = nn.LayerNorm(config.d_model)
         self.decoder = BiasedDecoder(config.decoder)
+        self.words = FoldedTable()
         self.refiner = Refiner(config) if config.refine else None
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.post_init()
 
     def embed_words(self, ids: Tensor) -> Tensor:
         """F^R = CRA(W_R[r]): (B, T) -> (B, T, D). One pass serves decoder and L_Global (our reading 27)."""
-        return self.encoder.align(self.decoder.embed_tokens, ids)
+        return self.encoder.align(self.decoder.embed_tokens, ids, self.words)
 
     def _decode(
         self,

@@ -1,5 +1,6 @@
 """Shifted labels, masks, positions, films to visual tokens: padding and freezing change nothing they should not."""
 
+import copy
 import shutil
 from types import SimpleNamespace
 
@@ -225,3 +226,50 @@ def test_pickled_weights_are_read_only_where_they_are_asked_for(kind, request, t
         AutoModel.from_pretrained(tmp_path)
     loaded = AutoModel.from_pretrained(tmp_path, use_safetensors=False).state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.fixture(params=["checkpoint", "uar_checkpoint"])
+def writer(request):
+    return AutoModel.from_pretrained(request.getfixturevalue(request.param)).eval()
+
+
+def _embed(model):
+    with torch.no_grad():
+        return model.embed_words(torch.arange(6)[None])
+
+
+def test_folded_words_are_those_computed_one_by_one(writer):
+    with torch.enable_grad():
+        plain = writer.embed_words(torch.arange(6)[None])
+    torch.testing.assert_close(_embed(writer), plain)
+    assert writer.words.rows is not None
+
+
+def test_a_folded_table_follows_its_weights(writer):
+    before = _embed(writer)
+    with torch.no_grad():
+        writer.decoder.embed_tokens.weight.mul_(2)
+    with torch.enable_grad():
+        plain = writer.embed_words(torch.arange(6)[None])
+    after = _embed(writer)
+    torch.testing.assert_close(after, plain)
+    assert not torch.allclose(after, before)
+
+
+def test_a_folded_table_is_computed_once(writer, monkeypatch):
+    _embed(writer)
+    rows = writer.words.rows
+    _embed(writer)
+    assert writer.words.rows is rows
+
+
+def test_a_folded_table_is_neither_saved_nor_copied(writer):
+    names = set(writer.state_dict())
+    _embed(writer)
+    assert set(writer.state_dict()) == names and copy.deepcopy(writer).words.rows is None
+
+
+def test_gradients_reach_the_words_after_folding(writer):
+    _embed(writer)
+    writer.embed_words(torch.arange(6)[None]).sum().backward()
+    assert writer.decoder.embed_tokens.weight.grad is not None
