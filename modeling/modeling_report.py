@@ -236,7 +236,7 @@ class FoldedTable:
 
     def __init__(self) -> None:
         self.key: Any = None
-        self.rows: Tensor | None = None
+        self.rows: Any = None  # Tensor (K, D)
 
     def __getstate__(self) -> dict[str, None]:
         """A copy of the model computes its own."""
@@ -247,7 +247,7 @@ class FoldedTable:
         weights = [table.weight, *function.parameters(), *function.buffers()]
         if function.training or torch.is_grad_enabled() or torch.compiler.is_compiling() or _out_of_reach(weights):
             return function(table(ids))
-        key = [(weight.data_ptr(), weight._version, weight.dtype) for weight in weights]
+        key: list[Any] = [(weight.data_ptr(), weight._version, weight.dtype) for weight in weights]
         key.append(torch.is_autocast_enabled(ids.device.type))
         if key != self.key:
             self.rows = torch.cat([function(rows[None])[0] for rows in table.weight.split(self.CHUNK)])

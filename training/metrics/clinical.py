@@ -17,7 +17,7 @@ each 0 where nothing is to divide, as scikit-learn's `zero_division=0`):
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ LABEL_SETS = {"14": list(range(len(OBSERVATIONS))), "5": [OBSERVATIONS.index(nam
 MEASURES = ("precision", "recall", "f1")
 
 
-def label_written(label: Callable[[Sequence[str]], np.ndarray], reports: Sequence[str]) -> np.ndarray:
+def label_written(label: Callable[[list[str]], np.ndarray], reports: list[str]) -> np.ndarray:
     """Codes (S, 14) of written reports by `label`; one without a word is blank throughout.
 
     CheXpert's rule calls it normal, since no finding is in it; a model that writes nothing has found nothing out.
