@@ -29,6 +29,7 @@ from .modeling_report import (
     ReportEncoderOutput,
     ReportGenerationMixin,
     ReportPreTrainedModel,
+    StudyCache,
     VisualEncoder,
     VisualTokens,
     additive_mask,
@@ -204,7 +205,7 @@ class MCSAMEncoder(MCSAMPreTrainedModel):
         )
 
 
-class PromptedCache(EncoderDecoderCache):
+class PromptedCache(StudyCache):
     """Cache whose length counts words: `generate()` compares it with words, and the prompts are not among them."""
 
     def __init__(self, *caches: Any, num_prompts: int = 0) -> None:

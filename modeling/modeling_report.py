@@ -260,6 +260,13 @@ def _out_of_reach(weights: list[Tensor]) -> bool:
     return any(weight.is_meta or weight.is_inference() for weight in weights)
 
 
+class StudyCache(EncoderDecoderCache):
+    """Keys and values of words and films. All beams of a study attend to the same films: only words are reordered."""
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        self.self_attention_cache.reorder_cache(beam_idx)
+
+
 class ReportPreTrainedModel(PreTrainedModel):
     """What Transformers asks of the model classes of both papers."""
 
@@ -367,6 +374,14 @@ class ReportGenerationMixin(GenerationMixin):
             encoder_attentions=encoder_outputs.attentions,
         )
         return output if return_dict else output.to_tuple()
+
+    def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict, *more: Any) -> Any:
+        """As stock, with a cache that leaves the films' keys and values where they are."""
+        answer = super()._prepare_cache_for_generation(generation_config, model_kwargs, *more)
+        cache = model_kwargs.get("past_key_values")
+        if type(cache) is EncoderDecoderCache:
+            model_kwargs["past_key_values"] = StudyCache(cache.self_attention_cache, cache.cross_attention_cache)
+        return answer
 
     def _asked(self, **outputs: bool | None) -> dict[str, bool]:
         """What a call asks for beside the logits; where it does not say, what the configuration does."""

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from torch.testing import assert_close
+from transformers import DynamicCache
 
 from radscribe import MCSAMConfig, MCSAMForConditionalGeneration, UARConfig, UARForConditionalGeneration
 
@@ -220,3 +221,16 @@ def test_the_decoders_attention_can_be_chosen_alone():
     page = config(decoder=dict(DECODER), **SIZES, **sizes)
     page.decoder._attn_implementation = "eager"
     assert kind(page).decoder.config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize("settings", [{"num_beams": 3}, {"num_beams": 2, "do_sample": True}])
+def test_films_that_stay_where_they_are_change_no_beam(model, batch, settings, monkeypatch):
+    """Without a cache nothing is reordered: every word is computed from the whole beginning."""
+    assert torch.equal(write(model, batch, **settings), write(model, batch, use_cache=False, **settings))
+
+
+def test_beams_reorder_words_alone(model, batch, monkeypatch):
+    reordered = []
+    monkeypatch.setattr(DynamicCache, "reorder_cache", lambda cache, order: reordered.append(cache))
+    cache = in_full(model, batch, num_beams=2).past_key_values
+    assert reordered and all(one is cache.self_attention_cache for one in reordered)
