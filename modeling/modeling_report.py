@@ -379,7 +379,7 @@ class ReportGenerationMixin(GenerationMixin):
         """As stock, with a cache that leaves the films' keys and values where they are."""
         answer = super()._prepare_cache_for_generation(generation_config, model_kwargs, *more)
         cache = model_kwargs.get("past_key_values")
-        if type(cache) is EncoderDecoderCache:
+        if cache is not None and type(cache) is EncoderDecoderCache:
             model_kwargs["past_key_values"] = StudyCache(cache.self_attention_cache, cache.cross_attention_cache)
         return answer
 
