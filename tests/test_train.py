@@ -108,7 +108,7 @@ def test_the_folder_says_how_it_writes(finished):
 @pytest.mark.slow
 def test_the_environment_is_written_down(finished):
     saved = json.loads((finished[0] / "environment.json").read_text())
-    assert set(saved) == set(environment()) and saved["versions"]["torch"] == version("torch")
+    assert set(saved) == {"data", *environment()} and saved["versions"]["torch"] == version("torch")
 
 
 @pytest.mark.slow

@@ -202,13 +202,8 @@ def evaluate(
     answer (`Judge.score`), "beside": {name: answer}, "samples": [...]}.
     Raises ValueError or an OSError with one line for bad input.
     """
-    if 0 < resamples < MIN_RESAMPLES:
-        raise ValueError(f"`resamples` must be 0, for no intervals, or at least {MIN_RESAMPLES}. Got {resamples}.")
+    _check_orders(resamples, sheet, samples, html)
     form = choose_protocol(references, protocol, max_words=max_words, min_frequency=min_frequency, style=style)
-    if sheet is not None:
-        check_sheet(sheet, samples)
-    if html is not None:
-        check_page(html)
     files = {"model": predictions, "shuffled_images": control, "nearest_neighbour": neighbours}
     read = {name: read_predictions(path) for name, path in files.items() if path is not None}
     truth = load_truth(Path(references), split, form)
@@ -230,6 +225,16 @@ def evaluate(
     if html is not None:
         result["html"] = os.fspath(write_page(result, study_rows(judge, answers["model"]), html))
     return result
+
+
+def _check_orders(resamples: int, sheet: Path | None, samples: int, html: Path | None) -> None:
+    """Raise for what cannot be done, before the long work."""
+    if 0 < resamples < MIN_RESAMPLES:
+        raise ValueError(f"`resamples` must be 0, for no intervals, or at least {MIN_RESAMPLES}. Got {resamples}.")
+    if sheet is not None:
+        check_sheet(sheet, samples)
+    if html is not None:
+        check_page(html)
 
 
 def _say_what_is_missing(control: Path | None, neighbours: Path | None, truth: Truth) -> None:
