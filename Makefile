@@ -46,7 +46,7 @@ demo: .venv/.installed $(DATA)/dataset_dict.json
 	$(RADSCRIBE) generate --dataset $(DATA) --split test --model $(RUN) --out $(RUN)/reports.jsonl
 	$(RADSCRIBE) generate --dataset $(DATA) --split test --model $(RUN) --shuffle-images 1 --out $(RUN)/shuffled.jsonl
 	$(RADSCRIBE) evaluate $(RUN)/reports.jsonl --references $(DATA) --split test \
-		--control $(RUN)/shuffled.jsonl --sheet $(RUN)/reports.png
+		--control $(RUN)/shuffled.jsonl --sheet $(RUN)/reports.png --html $(RUN)/evaluation.html
 
 # Drawn anew where the generator has changed since: older reports could not be read back.
 $(DATA)/dataset_dict.json: $(wildcard training/readers/phantom*.py) | .venv/.installed
