@@ -115,22 +115,25 @@ def tiny() -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="session")
-def checkpoint(tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run's folder with an untrained tiny MCSAM and its processor. Copy it before changing it."""
+def _save_untrained(folder: Path, **keys: Any) -> Path:
+    """Write the model and processor of a tiny recipe to `folder`."""
     from radscribe.training.build import build_model, build_processor, set_generation
     from radscribe.training.recipe import Recipe
 
     findings = ["The lungs are clear.", "The heart is enlarged.", "There is a small left effusion."]
-    changes = {"memory_init": "random", "max_length": 12}
-    recipe = Recipe(model="mcsam", dataset="", output_dir="", max_steps=1, **tiny | changes)
+    recipe = Recipe(dataset="", output_dir="", max_steps=1, **keys | {"max_length": 12})
     processor = build_processor(recipe, findings)
     model = build_model(recipe, processor, findings)
     set_generation(model, recipe, processor)
-    folder = tmp_path_factory.mktemp("checkpoint")
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder with an untrained tiny MCSAM and its processor. Copy it before changing it."""
+    return _save_untrained(tmp_path_factory.mktemp("checkpoint"), model="mcsam", memory_init="random", **tiny)
 
 
 @pytest.fixture(scope="session")
@@ -180,18 +183,7 @@ def tiny_uar(tiny: dict[str, Any], image_tokenizer: Path) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def uar_checkpoint(tiny_uar: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder with an untrained tiny UAR and its processor. Copy it before changing it."""
-    from radscribe.training.build import build_model, build_processor, set_generation
-    from radscribe.training.recipe import Recipe
-
-    findings = ["The lungs are clear.", "The heart is enlarged.", "There is a small left effusion."]
-    recipe = Recipe(model="uar", dataset="", output_dir="", max_steps=1, **tiny_uar | {"max_length": 12})
-    processor = build_processor(recipe, findings)
-    model = build_model(recipe, processor, findings)
-    set_generation(model, recipe, processor)
-    folder = tmp_path_factory.mktemp("uar_checkpoint")
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
+    return _save_untrained(tmp_path_factory.mktemp("uar_checkpoint"), model="uar", **tiny_uar)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from .page.page_numbers import show_score
 from .predictions import match_reports, read_predictions
 from .protocols import choose_protocol, load_truth
 from .score import Judge, choose_labeller
-from .score_tables import plain_table
+from .score_tables import plain_table, show_protocol
 
 ROUNDS = 10_000
 _PER_STUDY = {"cider": "CIDEr", "clinical_14.micro.f1": "clinical F1", "finding_f1.micro": "finding F1 (exam)"}
@@ -103,8 +103,7 @@ def _notes(number: int, rounds: int) -> list[str]:
 
 def show(result: dict[str, Any], console: Console, studies: int = 5) -> None:
     """Print what `compare` returned: the figures, the notes, the `studies` that differ most, either way."""
-    values = ", ".join(f"{key} {value}" for key, value in result["protocol"].items() if key != "name")
-    how = result["protocol"]["name"] + (f" ({values})" if values else "")
+    how = show_protocol(result["protocol"])
     console.print(f"A: {escape(result['a'])}\nB: {escape(result['b'])}", highlight=False)
     console.print(
         f"Split {escape(result['split'])}, {result['studies']} studies, protocol {how}, {result['labeller']}\n",

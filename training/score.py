@@ -264,9 +264,10 @@ def _score_beside(judge: Judge, answers: dict[str, list[str]]) -> dict[str, Any]
 
 
 def study_rows(judge: Judge, reports: list[str]) -> list[StudyRow]:
-    """One row a study for the page."""
+    """One row a study for the page; `reports` are the model's, which the judge has scored."""
+    assert judge.model is not None
     labels = label_written(judge.label, reports)
-    each = study_figures(judge.gather(judge.truth.normalise(reports), reports, labels))
+    each = study_figures(judge.model)
     return [
         StudyRow(
             study_id=study["study_id"],

@@ -111,11 +111,15 @@ def _units_table(per_unit: dict[str, dict[str, float]], heading: str) -> Table:
     return table
 
 
+def show_protocol(protocol: dict[str, Any]) -> str:
+    """The name with the values it depends on in brackets."""
+    details = ", ".join(f"{key} {value}" for key, value in protocol.items() if key != "name")
+    return f"{protocol['name']} ({details})" if details else protocol["name"]
+
+
 def _heading(result: dict[str, Any]) -> str:
     """What was scored and how, in one line."""
-    protocol = dict(result["protocol"])
-    details = ", ".join(f"{key} {value}" for key, value in protocol.items() if key != "name")
-    how = f"{protocol['name']} ({details})" if details else protocol["name"]
+    how = show_protocol(result["protocol"])
     unscored = f" ({result['without_findings']} more have no findings)" if result["without_findings"] else ""
     return f"{result['predictions']}: split {result['split']}, {result['studies']} studies{unscored}, protocol {how}"
 

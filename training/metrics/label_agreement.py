@@ -16,17 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from ..errors import one_line
 from ..readers.studies import is_phantom_set, load_studies
+from ..score_tables import plain_table
+from .clinical import MEASURES, precision_recall_f1
 from .mesh_observations import OBSERVATIONS, is_coded, observe, unmapped
 from .rule_labeller import POSITIVE, UNCERTAIN, label_reports
 
-MEASURES = ("precision", "recall", "f1")
 _AVERAGES = {"micro": "micro, 14 labels", "micro_findings": "micro, without No Finding", "macro": "macro, 14 labels"}
 
 
@@ -78,19 +77,13 @@ def score_agreement(stated: np.ndarray, true: np.ndarray) -> dict[str, Any]:
 
 def _divide(hits: int, stated: int, true: int) -> dict[str, float]:
     """Precision, recall and F1 of counts."""
-    return {
-        "precision": float(hits / stated) if stated else 0.0,
-        "recall": float(hits / true) if true else 0.0,
-        "f1": float(2 * hits / (stated + true)) if stated + true else 0.0,
-    }
+    scores = precision_recall_f1(np.array([hits, stated - hits, true - hits], dtype=float))
+    return dict(zip(MEASURES, scores.tolist(), strict=True))
 
 
 def show_agreement(result: dict[str, Any], console: Console) -> None:
     """Print what `measure_agreement` returned."""
-    table = Table(box=SIMPLE_HEAD, padding=0, show_edge=False)
-    table.add_column("observation", no_wrap=True)
-    for heading in ("precision", "recall", "F1", "coded"):
-        table.add_column(heading, justify="right")
+    table = plain_table(["observation", "precision", "recall", "F1", "coded"])
     for name, row in result["per_label"].items():
         table.add_row(name, *_cells(row), str(row["support"]))
     table.add_section()
