@@ -20,16 +20,15 @@ from torch import Tensor, nn
 from transformers import BertConfig
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.models.bert.modeling_bert import BertEncoder
-from transformers.models.marian.modeling_marian import MarianDecoder
 
 from ..configuration.configuration_mcsam import MCSAMConfig
+from .modeling_decoder import ReportDecoder, StudyCache
 from .modeling_losses import info_nce, text_fingerprints, word_cross_entropy
 from .modeling_report import (
     FoldedTable,
     ReportEncoderOutput,
     ReportGenerationMixin,
     ReportPreTrainedModel,
-    StudyCache,
     VisualEncoder,
     VisualTokens,
     additive_mask,
@@ -240,7 +239,7 @@ class MCSAMForConditionalGeneration(ReportGenerationMixin, MCSAMPreTrainedModel)
         self.encoder = MCSAMEncoder(config)
         P = config.num_prompts
         self.prompts = nn.Parameter(torch.empty(P, config.d_model)) if P else None
-        self.decoder = MarianDecoder(config.decoder)
+        self.decoder = ReportDecoder(config.decoder)
         self.words = FoldedTable()
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.post_init()

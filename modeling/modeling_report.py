@@ -15,6 +15,11 @@ from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, ModelOutput
 from transformers.models.siglip.modeling_siglip import SiglipEncoder
 
+from .modeling_decoder import StudyCache
+
+# What encoders take: of a study, and so never repeated for the beams that write its report.
+FILM_INPUTS = ("pixel_values", "view_mask", "visual_features", "visual_ids")
+
 
 @dataclass
 class ReportEncoderOutput(ModelOutput):
@@ -260,13 +265,6 @@ def _out_of_reach(weights: list[Tensor]) -> bool:
     return any(weight.is_meta or weight.is_inference() for weight in weights)
 
 
-class StudyCache(EncoderDecoderCache):
-    """Keys and values of words and films. All beams of a study attend to the same films: only words are reordered."""
-
-    def reorder_cache(self, beam_idx: Tensor) -> None:
-        self.self_attention_cache.reorder_cache(beam_idx)
-
-
 class ReportPreTrainedModel(PreTrainedModel):
     """What Transformers asks of the model classes of both papers."""
 
@@ -374,6 +372,12 @@ class ReportGenerationMixin(GenerationMixin):
             encoder_attentions=encoder_outputs.attentions,
         )
         return output if return_dict else output.to_tuple()
+
+    def _expand_inputs_for_generation(self, expand_size: int = 1, *args: Any, **kwargs: Any) -> Any:
+        """As stock, of words alone: all beams and samples of a study read the one copy of its films."""
+        films = {name: kwargs.pop(name) for name in ("encoder_outputs", *FILM_INPUTS) if name in kwargs}
+        ids, kwargs = super()._expand_inputs_for_generation(expand_size, **kwargs | {"is_encoder_decoder": False})
+        return ids, kwargs | films
 
     def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict, *more: Any) -> Any:
         """As stock, with a cache that leaves the films' keys and values where they are."""

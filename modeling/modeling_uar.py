@@ -6,23 +6,22 @@ paper's order:
 - `LatentSpaceUnifier` (LSU, section 3.2): films to discrete tokens by a frozen tokenizer, tokens to vectors;
 - `Aligner` with its `DualGate` (CRA, section 3.3, Eq. 6-9): both modalities over one orthonormal basis;
 - `Refiner` (TIR, section 3.4, Eq. 11-12): a learnable mask inside the text-to-image attention;
-- `UAREncoder`, `BiasedDecoder`, `UARForConditionalGeneration`: the Transformer around them, and the losses (Eq. 13).
+- `UAREncoder`, `UARForConditionalGeneration`: the Transformer around them, and the losses (Eq. 13).
 
 Shapes: B studies, V views, L tokens of a film, N = V L visual tokens, T words, K basis rows, D model width.
 """
 
 import math
 from dataclasses import dataclass
-from inspect import signature
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.cache_utils import EncoderDecoderCache
-from transformers.models.marian.modeling_marian import MarianDecoder
 
 from ..configuration.configuration_uar import UARConfig
+from .modeling_decoder import NEEDS_CACHE_POSITION, ReportDecoder
 from .modeling_image_tokenizer import make_image_tokenizer
 from .modeling_losses import IGNORED, report_cross_entropy, text_fingerprints, triplet_loss, word_cross_entropy
 from .modeling_report import (
@@ -36,9 +35,6 @@ from .modeling_report import (
     check_views,
     grid_positions,
 )
-
-# Transformers 4.57 numbers words by this argument; 5.x counts them itself and knows it no longer.
-NEEDS_CACHE_POSITION = "cache_position" in signature(MarianDecoder.forward).parameters
 
 
 @dataclass
@@ -290,18 +286,6 @@ def mean_of(tokens: Tensor, mask: Tensor) -> Tensor:
     return (tokens * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
-class BiasedDecoder(MarianDecoder):
-    """Marian's decoder that adds a float mask (1 or B, 1, T, N) to its cross-attention as it is.
-
-    On 5.x the stock decoder does so itself; 4.57 asks this method and would refuse four axes.
-    """
-
-    def _update_cross_attn_mask(self, states: Any, mask: Any, *args: Any, **kwargs: Any) -> Any:
-        if mask is not None and mask.dim() == 4:
-            return mask
-        return super()._update_cross_attn_mask(states, mask, *args, **kwargs)
-
-
 class UARForConditionalGeneration(ReportGenerationMixin, UARPreTrainedModel):
     """UAR with its language head; `generate()` writes the report (beam, greedy, sampling)."""
 
@@ -315,7 +299,7 @@ class UARForConditionalGeneration(ReportGenerationMixin, UARPreTrainedModel):
         config.decoder.vocab_size = config.decoder.decoder_vocab_size = config.vocab_size
         self.encoder = UAREncoder(config)
         self.norm = nn.LayerNorm(config.d_model)
-        self.decoder = BiasedDecoder(config.decoder)
+        self.decoder = ReportDecoder(config.decoder)
         self.words = FoldedTable()
         self.refiner = Refiner(config) if config.refine else None
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
