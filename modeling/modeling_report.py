@@ -159,7 +159,8 @@ class VisualTokens(nn.Module):
         valid = view_mask.flatten().bool()
         # Empty views are left out, not computed and masked: blank films would enter the batch statistics.
         if features is None:
-            features = self.backbone(pixel_values=pixel_values.flatten(0, 1)[valid]).last_hidden_state
+            films = pixel_values.flatten(0, 1)[valid].contiguous(memory_format=torch.channels_last)  # convolves faster
+            features = self.backbone(pixel_values=films).last_hidden_state
         else:
             features = features.flatten(0, 1)[valid].to(self.project.weight.dtype)
         tokens = self._project_films(features)  # (films, N_view, D)

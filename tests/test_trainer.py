@@ -66,6 +66,15 @@ def test_the_rest_has_the_learning_rate_of_the_recipe(trainer):
     assert {group["lr"] for name, group in groups.items() if "backbone" not in name} == {1e-2}
 
 
+def test_batches_are_grouped_by_the_lengths_that_are_given(trainer):
+    alone = trainer(per_device_train_batch_size=2, gradient_accumulation_steps=2)
+    assert alone._get_train_sampler(range(8)).__class__.__name__ == "RandomSampler"
+    alone.train_lengths = [9, 1, 8, 2, 7, 3, 6, 4]
+    order = list(alone._get_train_sampler(range(8)))
+    assert sorted(order) == list(range(8)) and len(alone._get_train_sampler(range(8)).lengths) == 8
+    assert alone._get_train_sampler(range(8)).batch_size == 4
+
+
 def test_every_parameter_is_optimised_once(trainer):
     trainer = trainer()
     optimised = [id(p) for group in trainer.create_optimizer().param_groups for p in group["params"]]

@@ -52,6 +52,7 @@ class Recipe:
     min_frequency: int = 3  # a word enters the vocabulary from so many occurrences on
     max_length: int = 60  # words of a report, start mark included
     batch_size: int = 16  # studies a process and step
+    group_by_length: bool = False  # batches of reports of about one length: less padding to compute
     accumulation: int = 1  # steps whose gradients are summed before the optimiser moves
     learning_rate: float = 5.0e-4  # everything but the backbone
     encoder_learning_rate: float = 1.0e-4  # the visual backbone; 0 freezes it

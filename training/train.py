@@ -180,6 +180,7 @@ def _assemble(
         model=model,
         args=arguments,
         encoder_learning_rate=recipe.encoder_learning_rate,
+        train_lengths=[len(report.split()) for report in findings] if recipe.group_by_length else None,
         train_dataset=_training_set(recipe, training, model, processor),
         eval_dataset=StudyFilms(validation),
         data_collator=collate,

@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from transformers.training_args import TrainingArguments
 from .metrics.chest_findings import ChestFindings
 from .metrics.phantom_exam import exam
 from .metrics.word_overlap import WordOverlap
+from .sampler import AlikeLengths
 
 BACKBONE = "encoder.visual.backbone."
 
@@ -33,8 +34,12 @@ class ReportTrainer(Seq2SeqTrainer):
 
     optimizer: torch.optim.Optimizer | None
 
-    def __init__(self, *args: Any, encoder_learning_rate: float, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, encoder_learning_rate: float, train_lengths: Sequence[int] | None = None, **kwargs: Any
+    ) -> None:
+        """`train_lengths`: words of each training report, to group batches by; None mixes them."""
         super().__init__(*args, **kwargs)
+        self.train_lengths = train_lengths
         self.encoder_learning_rate = encoder_learning_rate
         self.component_sums: dict[str, Any] = defaultdict(float)  # tensors: `.item()` would stop the card at each step
         self.component_count = 0
@@ -60,6 +65,13 @@ class ReportTrainer(Seq2SeqTrainer):
         betas = (self.args.adam_beta1, self.args.adam_beta2)
         self.optimizer = torch.optim.AdamW(settings, betas=betas, eps=self.args.adam_epsilon, fused=True)
         return self.optimizer
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler | None:
+        """Mixed, or batches of reports of about one length; those of all processes and accumulated steps are alike."""
+        if self.train_lengths is None:
+            return super()._get_train_sampler(train_dataset)
+        studies = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return AlikeLengths(self.train_lengths, studies, self.args.seed)
 
     def compute_loss(self, model: Any, inputs: dict, return_outputs: bool = False, **kwargs: Any) -> Any:
         """The model's loss; its named parts are summed up for the log."""
