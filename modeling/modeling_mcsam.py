@@ -210,6 +210,9 @@ class PromptedCache(StudyCache):
     def __init__(self, *caches: Any, num_prompts: int = 0) -> None:
         super().__init__(*caches)
         self.num_prompts = num_prompts
+        # The same storage as the stock decoder must see it: prompts counted.
+        self.for_decoder = StudyCache(self.self_attention_cache, self.cross_attention_cache)
+        self.for_decoder.is_updated = self.is_updated
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         length = super().get_seq_length(layer_idx)
@@ -218,12 +221,6 @@ class PromptedCache(StudyCache):
     def holds_prompts(self) -> bool:
         """True once the decoder has run, so that the prompts' keys and values lie in the cache."""
         return self.is_updated.get(0, False)
-
-    def for_decoder(self) -> EncoderDecoderCache:
-        """The same storage as the stock decoder must see it: prompts counted."""
-        cache = EncoderDecoderCache(self.self_attention_cache, self.cross_attention_cache)
-        cache.is_updated = self.is_updated
-        return cache
 
 
 class MCSAMForConditionalGeneration(ReportGenerationMixin, MCSAMPreTrainedModel):
@@ -277,7 +274,7 @@ class MCSAMForConditionalGeneration(ReportGenerationMixin, MCSAMPreTrainedModel)
             attention_mask=word_mask,
             encoder_hidden_states=encoder_outputs.last_hidden_state,
             encoder_attention_mask=encoder_outputs.visual_mask,
-            past_key_values=None if cache is None else cache.for_decoder(),
+            past_key_values=None if cache is None else cache.for_decoder,
             use_cache=use_cache,
             **outputs,
         )

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from torch.testing import assert_close
-from transformers import DynamicCache
+from transformers import CompileConfig, DynamicCache
 
 from radscribe import MCSAMConfig, MCSAMForConditionalGeneration, UARConfig, UARForConditionalGeneration
 
@@ -221,6 +221,14 @@ def test_the_decoders_attention_can_be_chosen_alone():
     page = config(decoder=dict(DECODER), **SIZES, **sizes)
     page.decoder._attn_implementation = "eager"
     assert kind(page).decoder.config._attn_implementation == "eager"
+
+
+@pytest.mark.slow
+def test_compiled_steps_write_the_same(model, batch):
+    compiling = CompileConfig(fullgraph=False, mode="default")
+    compiling._compile_all_devices = True  # Transformers compiles on cards alone unless told so
+    compiled = write(model, batch, cache_implementation="static", compile_config=compiling)
+    assert model._compiled_call is not None and torch.equal(compiled, write(model, batch))
 
 
 @pytest.mark.parametrize("settings", [{"num_beams": 3}, {"num_beams": 2, "do_sample": True}])
