@@ -106,6 +106,18 @@ def test_augmentation_differs_from_visit_to_visit(studies, augmentation):
     assert not np.array_equal(pixels(films[0])[0], pixels(films[0])[0])
 
 
+def test_large_films_are_shrunk_before_they_are_augmented(draw_film, augmentation):
+    films = datasets.Dataset.from_dict({"images": [[str(draw_film("large.png", 400, 300))]], "findings": [""]})
+    sizes = [StudyFilms(films, augmentation, shrink=side)[0]["images"][0].size for side in (None, 100, 500)]
+    assert max(sizes[0]) == max(sizes[2]) == 400 and max(sizes[1]) == 100
+    assert sizes[1] == (100, 75) or sizes[1] == (75, 100)
+
+
+def test_films_that_are_not_augmented_stay_as_they_are(draw_film):
+    films = datasets.Dataset.from_dict({"images": [[str(draw_film("large.png", 400, 300))]], "findings": [""]})
+    assert max(StudyFilms(films, shrink=100)[0]["images"][0].size) == 400
+
+
 def test_the_films_of_a_study_are_changed_apart(draw_film, augmentation):
     twice = [str(draw_film("same.png"))] * 2
     studies = datasets.Dataset.from_dict({"images": [twice], "findings": [""]})

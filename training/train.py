@@ -218,7 +218,9 @@ def _training_set(
 ) -> StudyFilms | ReadFilms:
     """Films, or what a frozen reader says of them where new ones are not asked for at every step."""
     augmentation = None if recipe.augmentation is None else CXRAugmentation(**recipe.augmentation)
-    films = StudyFilms(training, augmentation, keep=processor.image_processor if recipe.keep_films else None)
+    fitted = processor.image_processor
+    shrink = 2 * (fitted.resize or fitted.size)  # twice what is left of a film keeps it sharp when it is turned
+    films = StudyFilms(training, augmentation, keep=fitted if recipe.keep_films else None, shrink=shrink)
     if not recipe.film_copies:
         return films
     tokens = _reads_tokens(model)
