@@ -251,14 +251,27 @@ class FoldedTable:
     def look_up(self, ids: Tensor, table: nn.Embedding, function: nn.Module) -> Tensor:
         """function(table[ids]): (...) -> (..., D)."""
         weights = [table.weight, *function.parameters(), *function.buffers()]
-        if function.training or torch.is_grad_enabled() or torch.compiler.is_compiling() or _out_of_reach(weights):
+        if torch.compiler.is_compiling() or _out_of_reach(weights):
             return function(table(ids))
+        if function.training or torch.is_grad_enabled():
+            return _compute_each_once(ids, table, function)
         key: list[Any] = [(weight.data_ptr(), weight._version, weight.dtype) for weight in weights]
         key.append(torch.is_autocast_enabled(ids.device.type))
         if key != self.key:
             self.rows = torch.cat([function(rows[None])[0] for rows in table.weight.split(self.CHUNK)])
             self.key = key
         return F.embedding(ids, self.rows)
+
+
+def _compute_each_once(ids: Tensor, table: nn.Embedding, function: nn.Module) -> Tensor:
+    """function(table[ids]), each id computed once however often it stands there: (...) -> (..., D)."""
+    if ids.device.type == "cpu":
+        rows, ids = ids.unique(return_inverse=True)
+    elif ids.numel() >= table.num_embeddings:  # a card would have to wait for the ids that occur
+        rows = torch.arange(table.num_embeddings, device=ids.device)
+    else:
+        return function(table(ids))
+    return F.embedding(ids, function(table(rows)[None])[0])
 
 
 def _out_of_reach(weights: list[Tensor]) -> bool:

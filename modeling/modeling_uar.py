@@ -269,8 +269,6 @@ class UAREncoder(UARPreTrainedModel):
         """CRA(table[ids]), or table[ids] where there is no CRA: (...) -> (..., D). `folded` is the table's own."""
         if self.aligner is None:
             return table(ids)
-        if torch.is_grad_enabled() and ids.numel() >= table.num_embeddings:
-            return F.embedding(ids, self.aligner(table.weight))  # each row is aligned once
         return folded.look_up(ids, table, self.aligner)
 
     def _place(self, tokens: Tensor) -> Tensor:

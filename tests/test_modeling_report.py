@@ -273,3 +273,22 @@ def test_gradients_reach_the_words_after_folding(writer):
     _embed(writer)
     writer.embed_words(torch.arange(6)[None]).sum().backward()
     assert writer.decoder.embed_tokens.weight.grad is not None
+
+
+def test_a_word_that_recurs_is_computed_once_while_learning(writer):
+    function = writer.encoder.memory if writer.config.model_type == "mcsam" else writer.encoder.aligner
+    seen = []
+    function.register_forward_hook(lambda module, given, answer: seen.append(given[0].shape[-2]))
+    ids = torch.tensor([[4, 5, 4, 4], [5, 4, 5, 5]])
+    words = writer.embed_words(ids)
+    assert seen == [2]
+    torch.testing.assert_close(words, function(writer.decoder.embed_tokens(ids)))
+
+
+def test_a_word_that_recurs_learns_from_each_place(writer):
+    table, ids = writer.decoder.embed_tokens.weight, torch.tensor([[4, 5, 4, 4], [5, 4, 5, 5]])
+    function = writer.encoder.memory if writer.config.model_type == "mcsam" else writer.encoder.aligner
+    weights = torch.randn(2, 4, table.shape[1])
+    (once,) = torch.autograd.grad((writer.embed_words(ids) * weights).sum(), table)
+    (each,) = torch.autograd.grad((function(writer.decoder.embed_tokens(ids)) * weights).sum(), table)
+    torch.testing.assert_close(once, each)
