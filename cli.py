@@ -234,6 +234,10 @@ def generate(
     nearest_neighbour: Annotated[
         bool, typer.Option("--nearest-neighbour", help="Control: the report of the training study seen nearest.")
     ] = False,
+    bf16: Annotated[
+        bool,
+        typer.Option("--bf16", help="Half precision: faster where the machine has it; now and then another word."),
+    ] = False,
     out: Annotated[Path | None, typer.Option(help='JSON lines {"id", "report"}.')] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -241,7 +245,7 @@ def generate(
     from .training.generate import generate as work
 
     options: dict[str, Any] = {"images": images or [], "dataset": dataset, "split": split, "model": model, "out": out}
-    options |= {"shuffle_images": shuffle_images, "nearest_neighbour": nearest_neighbour}
+    options |= {"shuffle_images": shuffle_images, "nearest_neighbour": nearest_neighbour, "bf16": bf16}
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         rows = work(**options)
     if out is not None:

@@ -102,6 +102,18 @@ def test_the_model_is_not_in_training_mode(write, dataset, monkeypatch):
     assert modes == [False]
 
 
+@pytest.mark.parametrize("options", [{"bf16": True}, {}])
+def test_half_precision_comes_on_request(write, dataset, monkeypatch, options):
+    asked = []
+
+    def note(*args, **kwargs):
+        asked.append(torch.is_autocast_enabled("cpu"))
+        return torch.ones(len(kwargs["pixel_values"]), 3, dtype=torch.long)
+
+    monkeypatch.setattr("radscribe.MCSAMForConditionalGeneration.generate", note)
+    assert len(write(dataset=dataset, **options)) == 5 and set(asked) == {bool(options)}
+
+
 def test_the_control_gives_no_study_its_own_films(write, dataset, echo):
     own, control = write(dataset=dataset), write(dataset=dataset, shuffle_images=1)
     assert all(a["report"] != b["report"] for a, b in zip(own, control, strict=True))
