@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.benchmarks import bench, growth
+from tests.benchmarks import bench, growth, loader
 from tests.benchmarks.bench_models import SETS, Size, make_batch, make_model, make_reference
 
 RESNET = {"layer_type": "basic", "embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1]}
@@ -153,10 +153,19 @@ def test_growth_measures_each_value_of_an_axis(monkeypatch, axis):
 def test_growth_writes_rows_and_a_figure(tmp_path, monkeypatch):
     row = {"model": "uar", "axis": "words", "value": 30, "seconds": 1.0, "ms_a_step": 5.0, "ratio": 1.0}
     monkeypatch.setattr(growth, "measure_axis", lambda *case: [row])
+    monkeypatch.setattr(growth, "measure_word_share", lambda *case: 0.01)
     given = growth.make_parser().parse_args(["--out", str(tmp_path / "growth.json"), "--axes", "words"])
     vars(given).update(models=["uar"], threads=torch.get_num_threads())
     assert json.loads(json.dumps(growth.grow(given))) == json.loads((tmp_path / "growth.json").read_text())
     assert (tmp_path / "growth.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize("name", ["uar", "mcsam"])
+def test_the_share_of_the_words_is_part_of_decoding(monkeypatch, name):
+    monkeypatch.setattr(growth, "BASE", replace(TINY, views=1, words=2))
+    monkeypatch.setattr(growth, "PLACES", {"uar": 4, "mcsam": 4})
+    given = growth.make_parser().parse_args(["--out", "unused.json", "--repeats", "1"])
+    assert 0 < growth.measure_word_share(name, given) < 1
 
 
 def test_growth_is_measured_against_the_first_value_of_an_axis(monkeypatch):
@@ -165,3 +174,14 @@ def test_growth_is_measured_against_the_first_value_of_an_axis(monkeypatch):
     given = growth.make_parser().parse_args(["--out", "unused.json"])
     rows = growth.measure_axis("uar", "words", [30, 60], given)
     assert [(row["ms_a_step"], row["ratio"]) for row in rows] == [(100.0, 1.0), (200.0, 2.0)]
+
+
+def test_the_loader_is_counted_from_files_and_from_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(loader, "FILMS", {"small": (40, 32)})
+    monkeypatch.setattr(loader, "model_rate", lambda given: 2.0)
+    options = ["--films", "4", "--batch", "2", "--workers", "0", "--threads", str(torch.get_num_threads())]
+    given = loader.make_parser().parse_args(["--out", str(tmp_path / "loader.json"), *options])
+    rows = loader.measure(given)["rows"]
+    assert [row["kept"] for row in rows] == [False, True]
+    assert all(row["ratio"] == row["films_a_second"] / 2 > 0 for row in rows)
+    assert json.loads((tmp_path / "loader.json").read_text())["rows"] == rows

@@ -7,6 +7,8 @@ One thing grows at a time; the others stay at one study of IU X-ray: two films, 
 The decoder is of bench size with random weights, and what it reads is random too: films are not looked at. The values
 of an axis take turns, after one round that is thrown away; figures are medians. A step is one word of all studies and
 beams; `ratio` is its time to that of the axis's first value. FILE.png shows both models beside FILE.json.
+`word_share` is what MCSAM's memory and UAR's aligner take of decoding: the time in `embed_words`, the first report
+(which computes their tables) not counted.
 """
 
 import argparse
@@ -21,7 +23,7 @@ import torch
 from matplotlib.figure import Figure
 
 from radscribe.modeling.modeling_report import ReportEncoderOutput
-from tests.benchmarks.bench import MODELS, describe_machine, take_turns, write
+from tests.benchmarks.bench import MODELS, clock, describe_machine, take_turns, write
 from tests.benchmarks.bench_models import SETS, Size, make_model
 
 AXES = {
@@ -46,7 +48,11 @@ BASE = replace(SETS["iu"], backbone=BLIND, tokenizer={"hidden_size": 4})
 
 def prepare(name: str, size: Size, beams: int, batch: int, device: str) -> Callable[[], Any]:
     """The decoding of `batch` studies, to be timed."""
-    model = make_model(name, size).eval().to(device)
+    return prepare_decoding(make_model(name, size).eval().to(device), name, size, beams, batch, device)
+
+
+def prepare_decoding(model: Any, name: str, size: Size, beams: int, batch: int, device: str) -> Callable[[], Any]:
+    """The same, by this model."""
     generator = torch.Generator().manual_seed(0)
     N, D = size.views * PLACES[name], size.width
     states = torch.randn(batch, N, D, generator=generator).to(device)
@@ -59,6 +65,24 @@ def prepare(name: str, size: Size, beams: int, batch: int, device: str) -> Calla
         write(model, size.words, beams, encoder_outputs=encoded)
 
     return run
+
+
+def measure_word_share(name: str, given: argparse.Namespace) -> float:
+    """Share of decoding one study that words spend in the memory or the aligner."""
+    model, inside = make_model(name, BASE).eval().to(given.device), [0.0]
+    embed = model.embed_words
+
+    def timed(ids: torch.Tensor) -> torch.Tensor:
+        rows: list[torch.Tensor] = []
+        inside[0] += clock(lambda: rows.append(embed(ids)), given.device)
+        return rows[0]
+
+    model.embed_words = timed
+    run = prepare_decoding(model, name, BASE, 3, 1, given.device)
+    run()
+    inside[0] = 0.0
+    whole = sum(clock(run, given.device) for _ in range(given.repeats))
+    return inside[0] / whole
 
 
 def measure_axis(name: str, axis: str, values: list[int], given: argparse.Namespace) -> list[dict[str, Any]]:
@@ -100,7 +124,8 @@ def draw(rows: list[dict[str, Any]], out: Path) -> None:
 def grow(given: argparse.Namespace, values: dict[str, list[int]] = AXES) -> dict[str, Any]:
     """Measure the axes asked for; the JSON is written anew after each, the figure at the end."""
     torch.set_num_threads(given.threads)
-    answer: dict[str, Any] = {"machine": describe_machine(given.device), "rows": []}
+    shares = {name: measure_word_share(name, given) for name in given.models}
+    answer: dict[str, Any] = {"machine": describe_machine(given.device), "word_share": shares, "rows": []}
     given.out.parent.mkdir(parents=True, exist_ok=True)
     for axis in given.axes:
         for name in given.models:
