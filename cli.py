@@ -198,12 +198,13 @@ def export(
     run: Annotated[str, typer.Argument(help="Folder of a trained model, or its name on the Hub.")],
     out: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder.")],
     results: Annotated[Path | None, typer.Option(help="What `evaluate --json` printed, for the card.")] = None,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Weights of half the size, rounded: score the folder.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a flat Hub folder that loads with and without this package."""
     from .training.export_hub import export as work
 
-    _run(lambda: work(run, out, results), _show_values, as_json)
+    _run(lambda: work(run, out, results, bf16), _show_values, as_json)
 
 
 @app.command()

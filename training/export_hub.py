@@ -23,11 +23,13 @@ from .card import write_card
 MODEL_CLASSES = ("AutoModel", "AutoModelForImageTextToText", "AutoModelForVision2Seq")
 
 
-def export(run: str, out: Path, results: Path | None = None) -> dict[str, Any]:
+def export(run: str, out: Path, results: Path | None = None, bf16: bool = False) -> dict[str, Any]:
     """Write the checkpoint `run` (a run's folder or a Hub name) to the new or empty folder `out`, its card included.
 
     Args:
         results: what `radscribe evaluate --json` printed, for the card.
+        bf16: store the weights in half their size, all but an image tokenizer's. They are computed with in fp32 all
+            the same, but rounded: score the folder, not the run.
 
     Returns:
         `out`, `files` (their names) and `megabytes`.
@@ -39,7 +41,8 @@ def export(run: str, out: Path, results: Path | None = None) -> dict[str, Any]:
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise ValueError(f"`DIR` must be a new or empty folder. Got `{out}`.")
     model, processor = load_checkpoint(run)
-    model.float().save_pretrained(out, safe_serialization=True)
+    model = model.bfloat16() if bf16 else model.float()
+    model.save_pretrained(out, safe_serialization=True)
     processor.save_pretrained(out)
     classes = [type(model.config), type(model), type(processor), type(processor.image_processor), ReportPipeline]
     for name, text in flatten_code(classes).items():
