@@ -286,6 +286,14 @@ class MCSAMForConditionalGeneration(ReportGenerationMixin, MCSAMPreTrainedModel)
             setattr(decoded, name, layers and tuple(layer[..., -T:, columns:] for layer in layers))
         return decoded
 
+    def _report_semantics(self, words: Tensor, ids: Tensor, labels: Tensor) -> Tensor:
+        """z^t of reports, whose z^v is `visual_semantics`: (B, T, D), (B, T), (B, T) -> (B, D)."""
+        alignment = self.encoder.alignment
+        if alignment is None:
+            raise ValueError("This model has no space that films and reports share: it was made with `sam_layers` 0.")
+        pooled = alignment.encode_report(words, (ids != self.config.pad_token_id).long())  # H^t_0
+        return alignment.to_shared_space(pooled)
+
     def _losses(
         self, logits: Tensor, labels: Tensor, ids: Tensor, words: Tensor, encoder_outputs: ReportEncoderOutput
     ) -> dict[str, Tensor]:
@@ -295,8 +303,7 @@ class MCSAMForConditionalGeneration(ReportGenerationMixin, MCSAMPreTrainedModel)
         if alignment is None or encoder_outputs.visual_semantics is None:
             return {"loss": generation, "generation_loss": generation}
         # The decoder's input [start, r_1 .. r_{T-1}] is the report but for its end mark: no second look-up.
-        pooled = alignment.encode_report(words, (ids != self.config.pad_token_id).long())  # H^t_0
-        text = alignment.to_shared_space(pooled)  # z^t
+        text = self._report_semantics(words, ids, labels)  # z^t
         visual = encoder_outputs.visual_semantics
         align = info_nce(visual, text, alignment.scale(), text_fingerprints(labels))
         loss = generation + self.config.alignment_weight * align

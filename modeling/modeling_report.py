@@ -3,6 +3,7 @@
 Shapes: B studies, V views, N visual tokens of all views, T words, D model width.
 """
 
+import copy
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, ModelOutput
 from transformers.models.siglip.modeling_siglip import SiglipEncoder
 
+from .modeling_candidates import FixedNoise, as_labels, check_candidates, choose, mean_log_likelihood
 from .modeling_decoder import StudyCache
 
 # What encoders take: of a study, and so never repeated for the beams that write its report.
@@ -297,7 +299,8 @@ class ReportGenerationMixin(GenerationMixin):
     """The outer part of a report generator: encoder once a study, words, stock decoder, head, losses; `generate()`.
 
     A model has `encoder`, `decoder`, `lm_head` and says how it embeds words (`embed_words`), how its decoder attends
-    (`_decode`) and what it learns from (`_losses`).
+    (`_decode`), what a report is in the space it shares with films (`_report_semantics`) and what it learns from
+    (`_losses`).
     """
 
     output_class = ReportOutput
@@ -386,6 +389,41 @@ class ReportGenerationMixin(GenerationMixin):
             encoder_attentions=encoder_outputs.attentions,
         )
         return output if return_dict else output.to_tuple()
+
+    def generate(self, *inputs: Any, num_candidates: int | None = None, **kwargs: Any) -> Any:
+        """As stock; with `num_candidates` C, here or in the generation configuration, the best of C reports a study.
+
+        The candidates are drawn at `temperature`, alike for a study whatever its batch; the one that is both likely
+        and near the films in the shared space is returned, (B, T). See modeling_candidates.py.
+
+        Raises:
+            ValueError: C below 1, an option that asks for more than the report, a model without a shared space.
+        """
+        settings = kwargs.get("generation_config") or self.generation_config
+        number = getattr(settings, "num_candidates", None) if num_candidates is None else num_candidates
+        if number is None or number == 1:
+            return super().generate(*inputs, **kwargs)
+        return self._write_and_choose(number, *inputs, **kwargs)
+
+    @torch.no_grad()
+    def _write_and_choose(self, number: int, inputs: Tensor | None = None, **kwargs: Any) -> Tensor:
+        """The best of `number` candidates of each study, (B, T)."""
+        check_candidates(number, kwargs)
+        films = {name: kwargs.pop(name) for name in FILM_INPUTS if name in kwargs}
+        encoded = kwargs.pop("encoder_outputs", None)
+        if encoded is None:
+            encoded = self.encoder(**films if inputs is None else films | {"pixel_values": inputs})
+        settings = kwargs.get("generation_config") or self.generation_config
+        noise = FixedNoise(number, kwargs.get("temperature", settings.temperature) or 1.0)
+        kwargs |= {"do_sample": True, "num_beams": 1, "num_return_sequences": number}
+        ids = super().generate(encoder_outputs=copy.copy(encoded), logits_processor=[noise], **kwargs)  # (B * C, T)
+        labels = as_labels(ids, self.config.eos_token_id)
+        logits = self(decoder_input_ids=ids[:, :-1], encoder_outputs=encoded, use_cache=False).logits
+        likelihood = mean_log_likelihood(logits, labels).view(-1, number)
+        reports = self._report_semantics(self.embed_words(ids[:, :-1]), ids[:, :-1], labels)  # (B * C, D)
+        similarity = F.cosine_similarity(encoded.visual_semantics[:, None], reports.unflatten(0, (-1, number)), dim=-1)
+        best = choose(likelihood, similarity)
+        return ids.unflatten(0, (-1, number))[torch.arange(len(best), device=ids.device), best]
 
     def _expand_inputs_for_generation(self, expand_size: int = 1, *args: Any, **kwargs: Any) -> Any:
         """As stock, of words alone: all beams and samples of a study read the one copy of its films."""

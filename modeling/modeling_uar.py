@@ -343,9 +343,10 @@ class UARForConditionalGeneration(ReportGenerationMixin, UARPreTrainedModel):
 
     def embed_reports(self, labels: Tensor) -> Tensor:
         """F^R of whole reports, pooled as `visual_semantics` of films are: (B, T) padded with -100 -> (B, D)."""
-        return self._pool_words(self.embed_words(self._shift_labels(labels)), labels)
+        ids = self._shift_labels(labels)
+        return self._report_semantics(self.embed_words(ids), ids, labels)
 
-    def _pool_words(self, words: Tensor, labels: Tensor) -> Tensor:
+    def _report_semantics(self, words: Tensor, ids: Tensor, labels: Tensor) -> Tensor:
         """Mean over a report's words. The decoder reads [start, r_1 .. r_{T-1}]: start and end mark do not count."""
         return mean_of(words, F.pad(labels[:, 1:] != IGNORED, (1, 0)))
 
@@ -361,7 +362,7 @@ class UARForConditionalGeneration(ReportGenerationMixin, UARPreTrainedModel):
         if config.alignment_weight:
             losses["alignment_loss"] = triplet_loss(
                 encoder_outputs.visual_semantics,
-                self._pool_words(words, labels),
+                self._report_semantics(words, ids, labels),
                 config.margin,
                 text_fingerprints(labels),
                 config.negatives,

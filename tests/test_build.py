@@ -177,6 +177,13 @@ def test_the_recipe_says_how_the_checkpoint_writes(build, recipe):
     assert (settings.num_beams, settings.no_repeat_ngram_size) == (3, 2)
 
 
+def test_candidates_named_in_the_recipe_come_back_with_the_checkpoint(build, recipe, tmp_path):
+    processor, model = build()
+    set_generation(model, recipe(generation={"num_candidates": 4}), processor)
+    model.save_pretrained(tmp_path)
+    assert type(model).from_pretrained(tmp_path).generation_config.num_candidates == 4
+
+
 def test_a_checkpoint_writes_no_more_words_than_its_processor_reads(build, recipe):
     processor, model = build(max_length=17)
     set_generation(model, recipe(), processor)

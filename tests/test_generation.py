@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from torch.testing import assert_close
-from transformers import CompileConfig, DynamicCache
+from transformers import CompileConfig, DynamicCache, GenerationConfig
 
 from radscribe import MCSAMConfig, MCSAMForConditionalGeneration, UARConfig, UARForConditionalGeneration
 
@@ -242,3 +242,52 @@ def test_beams_reorder_words_alone(model, batch, monkeypatch):
     monkeypatch.setattr(DynamicCache, "reorder_cache", lambda cache, order: reordered.append(cache))
     cache = in_full(model, batch, num_beams=2).past_key_values
     assert reordered and all(one is cache.self_attention_cache for one in reordered)
+
+
+# Candidates
+
+
+def test_a_report_is_chosen_alike_alone_and_in_a_batch(model, batch):
+    together = write(model, batch, num_candidates=4)
+    assert together.shape == (3, 1 + WORDS)
+    for row in range(3):
+        alone = write(model, {name: value[row : row + 1] for name, value in batch.items()}, num_candidates=4)
+        assert torch.equal(together[row : row + 1], alone)
+
+
+def test_the_choice_needs_no_seed(model, batch):
+    first = model.generate(**batch, max_new_tokens=WORDS, num_candidates=4)
+    assert torch.equal(first, model.generate(**batch, max_new_tokens=WORDS, num_candidates=4))
+
+
+def test_one_candidate_is_what_is_written_without(model, batch):
+    assert torch.equal(write(model, batch, num_candidates=1), write(model, batch))
+
+
+def test_the_report_chosen_is_the_nearest_of_equally_likely_ones(model, batch, monkeypatch):
+    """With a flat likelihood the choice is the model's own film-report similarity."""
+    kind = "radscribe.modeling.modeling_report"
+    monkeypatch.setattr(f"{kind}.mean_log_likelihood", lambda logits, labels: torch.zeros(len(labels)))
+    seen = {}
+    monkeypatch.setattr(f"{kind}.choose", lambda likely, near: seen.setdefault("near", near).argmax(-1))
+    chosen = write(model, batch, num_candidates=4)
+    ids, labels = chosen[:, :-1], chosen[:, 1:]
+    reports = model._report_semantics(model.embed_words(ids), ids, labels)
+    films = model.encoder(**batch).visual_semantics
+    assert_close(torch.cosine_similarity(films, reports), seen["near"].amax(-1), rtol=1e-4, atol=1e-5)
+
+
+def test_a_checkpoint_says_how_many_candidates_it_writes(model, batch, tmp_path):
+    model.generation_config = GenerationConfig(decoder_start_token_id=1, pad_token_id=0, num_candidates=4)
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "generation_config.json").read_text())["num_candidates"] == 4
+    loaded = type(model).from_pretrained(tmp_path).eval()
+    assert torch.equal(write(loaded, batch), write(model, batch, num_candidates=4))
+
+
+def test_candidates_of_encoded_films_are_the_same(model, batch):
+    encoded = model.encoder(**batch)
+    assert torch.equal(
+        write(model, {"encoder_outputs": encoded}, num_candidates=4), write(model, batch, num_candidates=4)
+    )
+    assert len(encoded.last_hidden_state) == 3

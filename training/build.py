@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import AutoModel, GenerationConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.flava.modeling_flava import FlavaImageCodebook
 from transformers.models.janus.modeling_janus import JanusVQVAE
 
@@ -198,7 +198,9 @@ def _model_config(recipe: Recipe, processor: ReportProcessor, **film_reader: Any
 
 def set_generation(model: PreTrainedModel, recipe: Recipe, processor: ReportProcessor) -> None:
     """How the checkpoint writes when nobody says otherwise; saved beside its weights."""
-    model.generation_config.update(**{"max_length": processor.max_length} | recipe.generation)
+    values = model.generation_config.to_dict() | {"max_length": processor.max_length} | recipe.generation
+    values.pop("_from_model_config", None)  # a configuration that says so forgets our `num_candidates` in loading
+    model.generation_config = GenerationConfig(**values)
 
 
 def _fill_memory(model: PreTrainedModel, recipe: Recipe, processor: ReportProcessor, findings: list[str]) -> None:

@@ -149,7 +149,7 @@ def parse_recipe(values: dict[str, Any]) -> Recipe:
     refuse_unknown(recipe.augmentation or {}, parameters(CXRAugmentation), "augmentation")
     if recipe.keep_films and recipe.image_processor.get("resize") is not None:
         raise ValueError("`keep_films` holds films at `size`; it cannot be with `image_processor.resize`. Drop one.")
-    refuse_unknown(recipe.generation, GenerationConfig().to_dict(), "generation")
+    refuse_unknown(recipe.generation, [*GenerationConfig().to_dict(), "num_candidates"], "generation")
     for name, make, values in (
         ("augmentation", CXRAugmentation, recipe.augmentation or {}),
         ("image_processor", CXRImageProcessor, recipe.image_processor),

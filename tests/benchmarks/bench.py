@@ -164,12 +164,14 @@ def measure_rows(given: argparse.Namespace, name: str, set_name: str, size: Size
                 found[dtype] = in_own_process("ours", *case, dtype, given.threads, given.device)
             yield from rows(what, batch, found)
     turns = [what for what in TURNS if what in given.what]
-    models = {side: make(name, size).to(given.device) for side, make in MAKERS.items()} if turns else {}
+    # One of ours for each dtype: a model that changed it at every turn would fold its tables anew each time.
+    sides = {"reference": "reference"} | dict.fromkeys(given.dtypes, "ours")
+    models = {arm: MAKERS[side](name, size).to(given.device) for arm, side in sides.items()} if turns else {}
     for what in turns:
         for batch in given.batches:
             inputs = make_batch(name, size, batch, given.device)
             acts = {"reference": prepare(what, models["reference"], inputs, "fp32")}
-            acts |= {dtype: prepare(what, models["ours"], inputs, dtype) for dtype in given.dtypes}
+            acts |= {dtype: prepare(what, models[dtype], inputs, dtype) for dtype in given.dtypes}
             yield from rows(what, batch, take_turns(acts, given.repeats, given.device))
 
 
