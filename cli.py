@@ -35,6 +35,8 @@ Recipe = Annotated[str, typer.Argument(help="Name of a shipped recipe or path of
 Out = Annotated[Path, typer.Argument(help="New or empty folder for the data set.")]
 Target = Annotated[str, typer.Option(help="What is to be written: findings, impression or findings+impression.")]
 
+SHIPPED = "mcsam-iu-xray-small"  # of hub_cards/: trained by us on IU X-ray
+
 # Of `evaluate` and `compare`.
 References = Annotated[Path, typer.Option(help="Prepared data set with the true reports.")]
 Split = Annotated[str, typer.Option(help="Split the predictions were made for.")]
@@ -225,8 +227,10 @@ def push(
 
 @app.command()
 def generate(
-    model: Annotated[str, typer.Option(help="Folder of a trained model, or its name on the Hub.")],
     images: Annotated[list[Path] | None, typer.Argument(help="Views of ONE study.")] = None,
+    model: Annotated[
+        str, typer.Option(help="Folder of a trained model, its name on the Hub, or one that comes with the package.")
+    ] = SHIPPED,
     dataset: Annotated[Path | None, typer.Option(help="Prepared data set to write reports for.")] = None,
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
     shuffle_images: Annotated[

@@ -26,17 +26,25 @@ from .errors import one_line
 from .recipe import CONFIGS, Recipe
 
 MODELS = {"mcsam": MCSAMForConditionalGeneration, "uar": UARForConditionalGeneration}
+SHIPPED = Path(__file__).parents[1] / "hub_cards"  # checkpoints that come with the package
 PROCESSORS = {"mcsam": MCSAMProcessor, "uar": UARProcessor}
 TOKENIZERS = {"flava_image_codebook": FlavaImageCodebook, "janus_vqgan": JanusVQVAE}
 
 
+def find_checkpoint(name: str) -> str:
+    """The folder of a checkpoint that comes with the package, by its name; any other name or folder as it is."""
+    return str(SHIPPED / name) if (SHIPPED / name / "config.json").is_file() and not Path(name).exists() else name
+
+
 def load_checkpoint(name: str, **changes: Any) -> tuple[PreTrainedModel, ReportProcessor]:
-    """Model and processor of a run's folder or a Hub name; `changes` are fields of its configuration set anew.
+    """Model and processor of a run's folder, a shipped checkpoint or a Hub name; `changes` are fields of its
+    configuration set anew.
 
     Raises:
         ValueError: no such folder or name, a folder without weights, pickled weights, a checkpoint of another model
             type.
     """
+    name = find_checkpoint(name)
     try:
         config = PretrainedConfig.get_config_dict(name)[0]
     except OSError as error:
