@@ -150,6 +150,16 @@ def test_a_card_of_uar_says_which_image_tokenizer_it_has(run, vq_sizes, tmp_path
     assert sentence in (tmp_path / "README.md").read_text()
 
 
+def test_a_card_of_mcsam_says_which_backbone_reads_the_films(card):
+    assert "Its films are read by `resnet`; the paper has MedCLIP's ResNet-50." in card().text
+
+
+@pytest.mark.parametrize(("dataset", "said"), [("data/iu_xray", True), ("data/phantoms", False)])
+def test_weights_of_iu_x_ray_say_what_their_terms_leave_open(card, run, dataset, said):
+    (run / "recipe.yaml").write_text(f"dataset: {dataset}\n")
+    assert ("Whether weights are an adaptation that ND forbids" in card().text) == said
+
+
 @pytest.mark.parametrize("text", ["no json", "[]", '{"scores": {}}'])
 def test_results_of_another_kind_are_refused_in_one_line(run, checkpoint, tmp_path, text):
     (tmp_path / "results.json").write_text(text)

@@ -96,6 +96,7 @@ def build_card(run: dict[str, Any], model: PreTrainedModel, scores: dict[str, An
         "**Not a medical device.** For research on report generation alone: do not diagnose, triage or document a "
         "patient with what it writes.",
         _describe_tokenizer(model),
+        _describe_backbone(model),
         "## How to load",
         _describe_loading(model),
         "## How it was trained",
@@ -104,6 +105,7 @@ def build_card(run: dict[str, Any], model: PreTrainedModel, scores: dict[str, An
         _describe_results(scores),
         "## Where it fails",
         _describe_failures(run, scores),
+        _describe_terms(run),
         "## Citation",
         "The papers; this repository is the work of neither's authors.",
         f"```bibtex\n{CITATIONS}\n```",
@@ -184,6 +186,15 @@ def _describe_tokenizer(model: PreTrainedModel) -> str:
         "Its image tokenizer is the DALL-E dVAE's architecture, as in the paper. We could test this path on random "
         "weights only."
     )
+
+
+def _describe_backbone(model: PreTrainedModel) -> str:
+    backbone = getattr(model.config, "encoder", None)
+    if backbone is None:
+        return ""
+    name = getattr(backbone, "architecture", backbone.model_type)
+    paper = "MedCLIP's ResNet-50" if model.config.model_type == "mcsam" else "a tokenizer, not a backbone"
+    return f"Its films are read by `{name}`; the paper has {paper}."
 
 
 def _describe_loading(model: PreTrainedModel) -> str:
@@ -313,6 +324,18 @@ def _describe_failures(run: dict[str, Any], scores: dict[str, Any] | None) -> st
         )
         text += "\n\nSome of its reports beside the true ones:\n\n" + "\n".join(lines)
     return text
+
+
+def _describe_terms(run: dict[str, Any]) -> str:
+    """What the licence of the training studies means for the weights."""
+    if _dataset(run) != "iu-xray":
+        return ""
+    return (
+        "## Terms\n\nResearch only. Trained on IU X-ray (Open-i), which is CC BY-NC-ND 4.0; the weights are given "
+        "under CC BY-NC 4.0. Whether weights are an adaptation that ND forbids to share is an open question: ask your "
+        "own counsel. No image and no report is stored in these files; the weights may reproduce wording that is "
+        "common in the training reports."
+    )
 
 
 def _figure(value: float | None) -> str:
