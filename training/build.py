@@ -81,7 +81,7 @@ def build_model(recipe: Recipe, processor: ReportProcessor, findings: list[str])
     """A new model: film reader by name, from a file of weights or from scratch; MCSAM's memory from the reports."""
     if recipe.image_tokenizer is not None:
         return _build_on_tokens(recipe, processor)
-    pretrained = _pretrained_backbone(recipe.encoder) if isinstance(recipe.encoder, str) else None
+    pretrained = pretrained_backbone(recipe.encoder) if isinstance(recipe.encoder, str) else None
     config = _model_config(recipe, processor, encoder=recipe.encoder if pretrained is None else pretrained.config)
     _check_channels(processor, getattr(config.encoder, "num_channels", 3), "backbone")
     model = MODELS[recipe.model](config)
@@ -223,7 +223,7 @@ def _fill_memory(model: PreTrainedModel, recipe: Recipe, processor: ReportProces
         model.encoder.get_parameter("memory.bank").copy_(rows)
 
 
-def _pretrained_backbone(name: str) -> PreTrainedModel:
+def pretrained_backbone(name: str) -> PreTrainedModel:
     """A vision model of the Hub or of a local folder."""
     try:
         return forget_place(AutoModel.from_pretrained(name, dtype=torch.float32), name)

@@ -52,13 +52,18 @@ class LabelledFilms(torch.utils.data.Dataset):
         return self.films[index] | {"labels": self.labels[index]}
 
 
+def label_names(labels: Sequence[dict]) -> set[str]:
+    """What a study has and where, without its size: "effusion/left/large" is "effusion/left"."""
+    return {"/".join(label["name"].split("/")[:2]) for label in labels}
+
+
 def label_table(records: Sequence[Sequence[dict]]) -> tuple[list[str], Tensor]:
     """Labels of studies as names (L) and a table (studies, L) of 0.0 and 1.0.
 
     A name is a slash path; what something is and where make a label, its size does not ("effusion/left/large" counts
     as "effusion/left"). Labels of less than `LEAST_SHARE` of the studies are left out: nothing is learned from a few.
     """
-    found = [{"/".join(label["name"].split("/")[:2]) for label in labels} for labels in records]
+    found = [label_names(labels) for labels in records]
     counts = Counter(name for names in found for name in names)
     names = sorted(name for name, count in counts.items() if count >= LEAST_SHARE * len(found))
     return names, torch.tensor([[float(name in own) for name in names] for own in found])

@@ -33,6 +33,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from ..processing.augmentation_cxr import CXRAugmentation
 from ..processing.processing_report import ReportProcessor
+from .backbone import parse_backbone_recipe, train_backbone
 from .build import build_model, build_processor, load_checkpoint, set_generation
 from .data import StudyFilms, collate_with
 from .errors import one_line
@@ -60,6 +61,10 @@ def train(recipe: str, overrides: list[str], resume: bool = False) -> dict[str, 
         if resume:
             raise ValueError("`--resume`: an image tokenizer trains in minutes and keeps no checkpoints. Start anew.")
         return train_image_tokenizer(parse_tokenizer_recipe(values))
+    if values.get("model") == "backbone":
+        if resume:
+            raise ValueError("`--resume`: a backbone trains in minutes and keeps no checkpoints. Start anew.")
+        return train_backbone(parse_backbone_recipe(values))
     return run_recipe(parse_recipe(values), resume)
 
 
