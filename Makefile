@@ -1,5 +1,6 @@
 # Every target sets up what it needs: the first call makes .venv and installs, later calls reuse it.
-#   make demo    phantoms -> training -> reports for unseen ones -> the exam
+#   make demo    reports by the shipped model; phantoms -> training -> reports for unseen ones -> the exam
+#                FILM="a.png b.png": the shipped model writes for the views of this study first
 #   make test    all quick tests           make test-all   the slow ones too
 #   make check   formatting, lint, types   make clean      what was built, not the data
 #   make bench OUT=file.json               speed and memory beside a stock model of the same size, as ratios
@@ -40,6 +41,14 @@ types: .venv/.installed
 
 # Phantoms are drawn once; training and what follows runs anew each time.
 demo: .venv/.installed $(DATA)/dataset_dict.json
+	@echo; echo "The shipped model, which has learnt from real films (IU X-ray), writes at once. Not a diagnosis."
+ifdef FILM
+	$(RADSCRIBE) generate $(FILM)
+else
+	@echo "These two are phantoms, drawings that it has never learnt from: its words for them mean nothing."
+	for film in $$(ls $(DATA)/images/* | head -2); do $(RADSCRIBE) generate $$film; done
+endif
+	@echo; echo "Now a model learns phantoms from nothing and is examined on unseen ones."
 	rm -rf $(RUN)
 	$(RADSCRIBE) train mcsam_phantom --set dataset=$(DATA) --set output_dir=$(RUN) \
 		--set pretrain_steps=$(PRETRAIN) --set max_steps=$(STEPS) --set eval_steps=$(STEPS) --set warmup_steps=40

@@ -28,8 +28,8 @@ def export(run: str, out: Path, results: Path | None = None, bf16: bool = False)
 
     Args:
         results: what `radscribe evaluate --json` printed, for the card.
-        bf16: store the weights in half their size, all but an image tokenizer's. They are computed with in fp32 all
-            the same, but rounded: score the folder, not the run.
+        bf16: store the weights in half their size. They are computed with in fp32 all the same, but rounded: score
+            the folder, not the run.
 
     Returns:
         `out`, `files` (their names) and `megabytes`.
@@ -41,17 +41,25 @@ def export(run: str, out: Path, results: Path | None = None, bf16: bool = False)
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise ValueError(f"`DIR` must be a new or empty folder. Got `{out}`.")
     model, processor = load_checkpoint(run)
-    model = model.bfloat16() if bf16 else model.float()
+    model.float()
+    for tensor in (*model.parameters(), *model.buffers()) if bf16 else ():
+        # By hand: an image tokenizer lets no call round it, because it computes in fp32; it will do so again.
+        tensor.data = tensor.data.bfloat16() if tensor.is_floating_point() else tensor.data
     model.save_pretrained(out, safe_serialization=True)
     processor.save_pretrained(out)
-    classes = [type(model.config), type(model), type(processor), type(processor.image_processor), ReportPipeline]
-    for name, text in flatten_code(classes).items():
+    for name, text in exported_code(model, processor).items():
         (out / name).write_text(text, encoding="utf-8")
     _write_auto_maps(out, model, processor)
     write_card(Path(run), model, out, results)
     files = sorted(path.name for path in out.iterdir())
     size = sum(path.stat().st_size for path in out.iterdir())
     return {"out": str(out), "files": files, "megabytes": round(size / 2**20, 2)}
+
+
+def exported_code(model: PreTrainedModel, processor: ProcessorMixin) -> dict[str, str]:
+    """Name and text of each file of code that a repository of this model and processor holds."""
+    classes = [type(model.config), type(model), type(processor), type(processor.image_processor), ReportPipeline]
+    return flatten_code(classes)
 
 
 def flatten_code(classes: list[type]) -> dict[str, str]:
