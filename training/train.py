@@ -43,6 +43,7 @@ from .readers.habits import load_source
 from .readers.studies import is_phantom_set, load_studies
 from .recipe import Recipe, parse_recipe, read_values, save_recipe, split_stages
 from .trainer import ReportTrainer, RunLog, leave_to_run_log, metric_names, report_metrics
+from .visual_words import find_visual_words, parse_words_recipe
 
 
 def train(recipe: str, overrides: list[str], resume: bool = False) -> dict[str, Any]:
@@ -56,9 +57,12 @@ def train(recipe: str, overrides: list[str], resume: bool = False) -> dict[str, 
         ValueError: a bad recipe, data set or checkpoint; a used `output_dir` without `resume`.
     """
     values = read_values(recipe, overrides)
-    if values.get("model") == "image_tokenizer":
+    model = values.get("model")
+    if model in ("image_tokenizer", "visual_words"):
         if resume:
             raise ValueError("`--resume`: an image tokenizer trains in minutes and keeps no checkpoints. Start anew.")
+        if model == "visual_words":
+            return find_visual_words(parse_words_recipe(values))
         return train_image_tokenizer(parse_tokenizer_recipe(values))
     return run_recipe(parse_recipe(values), resume)
 
