@@ -20,7 +20,8 @@ class UARConfig(ReportConfig):
 
     Args:
         image_tokenizer (`PretrainedConfig` or `dict`): frozen tokenizer of the LSU: `FlavaImageCodebookConfig` (the
-            DALL-E dVAE, the default) or `JanusVQVAEConfig` (a VQ model that one can train). A dict needs `model_type`.
+            DALL-E dVAE, the default), `JanusVQVAEConfig` (a VQ model that one can train) or `VisualWordsConfig` (a
+            backbone and a codebook). A dict needs `model_type`.
         encoder (`PretrainedConfig` or `dict`): a visual backbone in place of the LSU's image side, as the paper's rows
             without LSU have; then there is no `image_tokenizer`.
         decoder (`PretrainedConfig` or `dict`): Marian decoder; `max_position_embeddings` is the T_max of the mask.

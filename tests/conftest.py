@@ -166,6 +166,36 @@ def image_tokenizer(vq_sizes: dict[str, Any], tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="session")
+def words_sizes() -> dict[str, Any]:
+    """Of visual words: a backbone that reads 8 x 8 pixels of a colour film as one place, and 24 codes."""
+    backbone = {"model_type": "resnet", "layer_type": "basic", "embedding_size": 4}
+    return {"encoder": backbone | {"hidden_sizes": [4, 8], "depths": [1, 1]}, "num_embeddings": 24} | {
+        "feature_width": 8,
+        "step": 8,
+        "image_mean": [0.4, 0.5, 0.6],
+        "image_std": [0.25],
+    }
+
+
+@pytest.fixture(scope="session")
+def visual_words(words_sizes: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of visual words whose codes are features of random films. Copy it before changing it."""
+    import torch
+
+    from radscribe.configuration.configuration_image_tokenizer import VisualWordsConfig
+    from radscribe.modeling.modeling_image_tokenizer import VisualWords
+
+    torch.manual_seed(0)
+    model = VisualWords(VisualWordsConfig(**words_sizes)).eval()
+    with torch.no_grad():
+        places = model.read(torch.rand(8, 3, 32, 32)).flatten(2).transpose(1, 2).flatten(0, 1)
+        model.codebook.weight.copy_(places[torch.randperm(len(places))[:24]])
+    folder = tmp_path_factory.mktemp("visual_words")
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_uar(tiny: dict[str, Any], image_tokenizer: Path) -> dict[str, Any]:
     """Recipe keys of a UAR that trains in milliseconds a step, on the codes of 32-px films."""
     sizes = {"decoder": tiny["config"]["decoder"], "max_views": 2, "encoder_layers": 1}
@@ -184,6 +214,14 @@ def tiny_uar(tiny: dict[str, Any], image_tokenizer: Path) -> dict[str, Any]:
 def uar_checkpoint(tiny_uar: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder with an untrained tiny UAR and its processor. Copy it before changing it."""
     return _save_untrained(tmp_path_factory.mktemp("uar_checkpoint"), model="uar", **tiny_uar)
+
+
+@pytest.fixture(scope="session")
+def words_checkpoint(tiny_uar: dict[str, Any], visual_words: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `uar_checkpoint`, on visual words. Copy it before changing it."""
+    pixels = tiny_uar["image_processor"] | {"num_channels": 3}
+    keys = tiny_uar | {"image_tokenizer": str(visual_words), "image_processor": pixels}
+    return _save_untrained(tmp_path_factory.mktemp("words_checkpoint"), model="uar", **keys)
 
 
 @pytest.fixture(scope="session")

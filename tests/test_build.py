@@ -13,6 +13,8 @@ from transformers.models.flava.configuration_flava import FlavaImageCodebookConf
 from transformers.models.flava.modeling_flava import FlavaImageCodebook
 from transformers.models.janus.modeling_janus import JanusVQVAE
 
+from radscribe import UARForConditionalGeneration
+from radscribe.modeling.modeling_image_tokenizer import VisualWords
 from radscribe.training.build import (
     build_model,
     build_processor,
@@ -315,6 +317,61 @@ def test_uar_takes_the_dalle_dvae_too(build_uar, tmp_path):
     assert all(torch.equal(tensor, own.model.state_dict()[name]) for name, tensor in dalle.state_dict().items())
 
 
+@pytest.fixture
+def build_on_words(build_uar, visual_words):
+    """As `build_uar`, on visual words."""
+    return lambda **changes: build_uar(
+        **{"image_tokenizer": str(visual_words), "image_processor": {"num_channels": 3}} | changes
+    )
+
+
+def test_uar_gets_backbone_and_codes_of_its_visual_words(build_on_words, visual_words):
+    own = build_on_words()[1].encoder.unifier.tokenizer.model.state_dict()
+    found = VisualWords.from_pretrained(visual_words).state_dict()
+    assert own.keys() == found.keys() and all(torch.equal(tensor, found[name]) for name, tensor in own.items())
+
+
+def test_visual_words_in_uar_give_the_ids_that_they_give_alone(build_on_words, visual_words, tmp_path):
+    films = torch.rand(2, 2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    for part in build_on_words():
+        part.save_pretrained(tmp_path)
+    unifier = load_checkpoint(str(tmp_path))[0].encoder.unifier
+    with torch.no_grad():
+        alone = VisualWords.from_pretrained(visual_words)(films.flatten(0, 1)).view(2, 2, -1)
+    assert torch.equal(unifier.tokenize(films, torch.ones(2, 2)), alone) and len(alone.unique()) > 1
+
+
+def test_visual_words_of_a_half_precision_uar_are_read_in_full(build_on_words, visual_words, tmp_path):
+    model = build_on_words()[1]
+    model.bfloat16().save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path, dtype=torch.bfloat16).encoder.unifier
+    found = VisualWords.from_pretrained(visual_words).state_dict()
+    own = loaded.tokenizer.model.state_dict()
+    assert loaded.table.weight.dtype == torch.bfloat16
+    assert all(torch.equal(own[name], tensor) for name, tensor in found.items())
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_uar_on_visual_words_takes_either_attention(build_on_words, tmp_path, attention):
+    build_on_words()[1].save_pretrained(tmp_path)
+    model = UARForConditionalGeneration.from_pretrained(tmp_path, attn_implementation=attention)
+    assert model.config._attn_implementation == attention
+
+
+def test_films_must_have_the_channels_that_visual_words_read(build_on_words):
+    with pytest.raises(ValueError, match="`image_processor.num_channels` must be 3, as the image tokenizer reads"):
+        build_on_words(image_processor={"num_channels": 1})
+
+
+def test_visual_words_without_their_codes_are_refused(visual_words, tmp_path):
+    folder = shutil.copytree(visual_words, tmp_path / "part")
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["codebook.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"\(its weights lack codebook.weight\)"):
+        load_image_tokenizer(str(folder))
+
+
 @pytest.mark.parametrize("scale", [{"image_mean": [0.5]}, {"image_std": [0.25]}])
 def test_an_image_tokenizer_wants_pixels_in_zero_to_one(build_uar, scale):
     with pytest.raises(ValueError, match=r"^`image_processor` must leave pixels in \[0, 1\] for an image tokenizer"):
@@ -410,6 +467,21 @@ def test_a_table_starts_from_the_codes_only_where_the_recipe_says_so(build_uar, 
     vectors = (vectors - vectors.mean(0)) / vectors.std(0)
     products = [torch.nn.functional.normalize((rows @ rows.T).flatten(), dim=0) for rows in (table, vectors)]
     assert ((products[0] @ products[1]).item() > 0.999) == alike
+
+
+def test_a_table_starts_from_visual_words_too(build_on_words, visual_words):
+    """Eight channels turn into sixteen dimensions without loss."""
+    table = build_on_words(table_init="codes")[1].encoder.unifier.table.weight.detach()
+    vectors = VisualWords.from_pretrained(visual_words).codebook.weight.detach()
+    vectors = (vectors - vectors.mean(0)) / vectors.std(0).clamp(min=1e-6)
+    products = [torch.nn.functional.normalize((rows @ rows.T).flatten(), dim=0) for rows in (table, vectors)]
+    assert (products[0] @ products[1]).item() > 0.999
+
+
+def test_a_table_cannot_start_from_the_dvaes_codes(build_uar, tmp_path):
+    FlavaImageCodebook(FlavaImageCodebookConfig(hidden_size=4, vocab_size=20)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="^`table_init: codes` needs a tokenizer whose codes are vectors"):
+        build_uar(image_tokenizer=str(tmp_path), image_processor={"num_channels": 3}, table_init="codes")
 
 
 def test_films_must_be_laid_out_as_the_image_tokenizer_has_learnt_them(build_uar, image_tokenizer, tmp_path):

@@ -26,6 +26,7 @@ RECIPE |= {"max_steps": 600, "batch_size": 16, "accumulation": 2, "encoder": "mi
 RECIPE |= {"init_from": "runs/before", "encoder_weights": "/home/someone/weights.pt"}
 ENVIRONMENT = {"versions": {"torch": "2.14.1", "transformers": "5.23.0"}, "device": "NVIDIA X", "commit": "abc1234"}
 ENVIRONMENT |= {"command": ["radscribe", "train", "/home/someone/recipe.yaml"]}
+RESNET = {"model_type": "resnet", "embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1]}
 
 
 @pytest.fixture
@@ -139,8 +140,12 @@ def test_a_folder_without_a_runs_files_gets_a_card_too(checkpoint, tmp_path):
     [
         ({"model_type": "flava_image_codebook", "hidden_size": 4, "vocab_size": 20}, "random weights only"),
         (None, "a VQ model of ours with 24 codes"),
+        (
+            {"model_type": "visual_words", "encoder": RESNET, "num_embeddings": 12, "feature_width": 8, "step": 8},
+            "**not the paper's DALL-E dVAE** but visual words of ours with 12 codes",
+        ),
     ],
-    ids=["dvae", "vq"],
+    ids=["dvae", "vq", "words"],
 )
 def test_a_card_of_uar_says_which_image_tokenizer_it_has(run, vq_sizes, tmp_path, tokenizer, sentence):
     decoder = {"d_model": 16, "decoder_layers": 1, "decoder_ffn_dim": 16, "decoder_attention_heads": 2}

@@ -9,11 +9,13 @@ from transformers.models.flava.configuration_flava import FlavaImageCodebookConf
 from transformers.models.janus.configuration_janus import JanusVQVAEConfig
 
 from radscribe import UARConfig
+from radscribe.configuration.configuration_image_tokenizer import VisualWordsConfig
 
 VQ = {"model_type": "janus_vqgan", "in_channels": 16, "out_channels": 16, "channel_multiplier": [2, 2]}
 VQ |= {"num_embeddings": 24, "embed_dim": 4, "num_patches": 4}
 DALLE = {"model_type": "flava_image_codebook", "hidden_size": 4, "vocab_size": 20}
 RESNET = {"model_type": "resnet", "embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1]}
+WORDS = {"model_type": "visual_words", "encoder": RESNET, "num_embeddings": 24, "feature_width": 8, "step": 8}
 DECODER = {"d_model": 16, "decoder_layers": 2, "decoder_ffn_dim": 24, "decoder_attention_heads": 2}
 CHANGES = {
     "decoder": DECODER | {"dropout": 0.3, "max_position_embeddings": 64},
@@ -41,9 +43,15 @@ CHANGES = {
 READERS = {
     "vq": {"image_tokenizer": VQ, "refine": True},
     "dalle": {"image_tokenizer": DALLE, "refine": True},
+    "words": {"image_tokenizer": WORDS, "refine": True},
     "backbone": {"encoder": RESNET},
 }
-KINDS = {"vq": JanusVQVAEConfig, "dalle": FlavaImageCodebookConfig, "backbone": ResNetConfig}
+KINDS = {
+    "vq": JanusVQVAEConfig,
+    "dalle": FlavaImageCodebookConfig,
+    "words": VisualWordsConfig,
+    "backbone": ResNetConfig,
+}
 
 
 @pytest.fixture(params=READERS)
@@ -156,7 +164,7 @@ REFUSED = {
         "encoder": RESNET,
         "image_tokenizer": DALLE,
     },
-    "`image_tokenizer` as a dict needs `model_type` flava_image_codebook or janus_vqgan. Got None.": {
+    "`image_tokenizer` as a dict needs `model_type` flava_image_codebook or janus_vqgan or visual_words. Got None.": {
         "image_tokenizer": {"vocab_size": 20}
     },
     "`refine` needs an `image_tokenizer`: its number of tokens is fixed. Got `encoder`.": {

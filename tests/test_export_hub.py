@@ -119,6 +119,30 @@ def test_the_package_loads_what_was_saved(exports, kind):
     assert [name for name in saved if not torch.equal(saved[name], loaded[name])] == []
 
 
+@pytest.fixture(scope="module")
+def words_export(words_checkpoint, tmp_path_factory):
+    """The Hub folder of a tiny UAR on visual words."""
+    folder = tmp_path_factory.mktemp("export") / "uar"
+    export_hub.export(str(words_checkpoint), folder)
+    return folder
+
+
+def test_visual_words_travel_inside_the_export(words_export, visual_words):
+    own = load_checkpoint(str(words_export))[0].encoder.unifier.tokenizer.model.state_dict()
+    found = load_file(visual_words / "model.safetensors")
+    assert found and all(torch.equal(own[name], tensor) for name, tensor in found.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["package", "remote code"])
+@pytest.mark.parametrize("python", [sys.executable, PYTHON_457], ids=["this version", "4.57.6"])
+def test_visual_words_load_elsewhere_and_the_same_tokens_are_written(words_export, films, python, mode):
+    if python is None:
+        pytest.skip("RADSCRIBE_PYTHON_457 names no Python with transformers 4.57.6")
+    row = probe(python, words_export, mode, expect(str(words_export), films))
+    assert {name: row[name] for name in COLUMNS} == dict.fromkeys(COLUMNS, "yes")
+
+
 def test_a_half_precision_run_is_exported_in_full_precision(checkpoint, tmp_path):
     model, processor = load_checkpoint(str(checkpoint))
     model.bfloat16().save_pretrained(tmp_path / "run")

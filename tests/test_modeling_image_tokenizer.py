@@ -9,7 +9,9 @@ from transformers.models.janus.modeling_janus import JanusVQVAE
 
 from radscribe.modeling.modeling_image_tokenizer import (
     CodebookTokenizer,
+    VisualWords,
     VQTokenizer,
+    WordsTokenizer,
     fold_pixels,
     make_image_tokenizer,
     unfold_pixels,
@@ -43,7 +45,16 @@ def dalle():
     return stock, tokenizer
 
 
-@pytest.fixture(params=["vq", "dalle"])
+@pytest.fixture
+def words(visual_words):
+    """Backbone and codebook as they are saved, and their tokenizer."""
+    saved = VisualWords.from_pretrained(visual_words)
+    tokenizer = make_image_tokenizer(saved.config)
+    tokenizer.model.load_state_dict(saved.state_dict())
+    return saved, tokenizer
+
+
+@pytest.fixture(params=["vq", "dalle", "words"])
 def tokenizer(request):
     return request.getfixturevalue(request.param)[1]
 
@@ -72,8 +83,9 @@ def test_a_place_holds_pixels_of_its_own_corner_of_the_film(vq_sizes):
     assert (folded[0, :, 0, 1] == 1).all() and folded.eq(1).sum() == 16
 
 
-def test_a_configuration_becomes_the_tokenizer_of_its_kind(vq, dalle):
-    assert (type(vq[1]), type(dalle[1])) == (VQTokenizer, CodebookTokenizer)
+def test_a_configuration_becomes_the_tokenizer_of_its_kind(vq, dalle, words):
+    kinds = (type(vq[1]), type(dalle[1]), type(words[1]))
+    assert kinds == (VQTokenizer, CodebookTokenizer, WordsTokenizer)
 
 
 def test_vq_ids_are_those_of_the_stock_model(vq, films):
@@ -90,13 +102,40 @@ def test_dalle_ids_are_those_of_the_stock_model_for_mapped_pixels(dalle, films):
     assert torch.equal(tokenizer(colour), expected) and len(expected.unique()) > 1
 
 
+def test_words_are_the_codes_nearest_to_what_the_backbone_says_of_normalised_films(words, films):
+    saved, tokenizer = words
+    colour = films * torch.tensor([0.5, 0.8, 1.0]).view(3, 1, 1)
+    normalised = (colour - torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1)) / 0.25
+    with torch.no_grad():
+        places = saved.backbone(normalised).last_hidden_state.permute(0, 2, 3, 1).flatten(1, 2)  # (n, L, C)
+    expected = torch.cdist(places, saved.codebook.weight.expand(3, -1, -1)).argmin(-1)
+    assert torch.equal(tokenizer(colour), expected) and len(expected.unique()) > 1
+
+
+def test_words_learn_no_statistics_from_the_films_that_they_read(words, films):
+    tokenizer = words[1].train()
+    before = {name: tensor.clone() for name, tensor in tokenizer.state_dict().items()}
+    tokenizer(films.expand(-1, 3, -1, -1))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in tokenizer.state_dict().items())
+
+
+@pytest.mark.parametrize("change", ["half", "bfloat16"])
+def test_half_precision_of_the_model_around_it_rounds_none_of_its_weights(tokenizer, change):
+    before = {name: tensor.clone() for name, tensor in tokenizer.state_dict().items()}
+    getattr(torch.nn.ModuleDict({"tokenizer": tokenizer}), change)()
+    after = tokenizer.state_dict()
+    assert all(
+        torch.equal(after[name], tensor) and after[name].dtype == tensor.dtype for name, tensor in before.items()
+    )
+
+
 def test_a_film_gets_its_codes_whatever_stands_beside_it(tokenizer, films):
     films = colours(tokenizer, films)
     assert torch.equal(tokenizer(films)[1:2], tokenizer(films[1:2]))
 
 
-def test_there_are_as_many_codes_as_the_configuration_says(vq, dalle):
-    assert (vq[1].num_codes, dalle[1].num_codes) == (24, 20)
+def test_there_are_as_many_codes_as_the_configuration_says(vq, dalle, words):
+    assert (vq[1].num_codes, dalle[1].num_codes, words[1].num_codes) == (24, 20, 24)
 
 
 def test_training_the_model_around_leaves_it_in_inference(tokenizer):

@@ -26,7 +26,7 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments, set_seed
 from ..modeling.modeling_report import feature_width
 from ..processing.augmentation_cxr import CXRAugmentation
 from ..processing.image_processing_cxr import CXRImageProcessor
-from .build import pretrained_backbone
+from .build import load_backbone
 from .data import StudyFilms
 from .pretrain import LabelledFilms, label_names, label_table
 from .readers.studies import load_studies
@@ -127,7 +127,7 @@ def train_backbone(recipe: BackboneRecipe) -> dict[str, Any]:
     if not names:
         raise ValueError(f"`dataset` {recipe.dataset} has no label that a hundredth of its training studies have.")
     set_seed(recipe.seed)
-    backbone = pretrained_backbone(recipe.encoder).to(memory_format=torch.channels_last)
+    backbone = load_backbone(recipe.encoder).to(memory_format=torch.channels_last)
     freeze(backbone, recipe.frozen)
     keep = processor if recipe.keep_films else None
     augmentation = None if recipe.augmentation is None else CXRAugmentation(**recipe.augmentation)

@@ -13,6 +13,7 @@ from transformers.models.janus.modeling_janus import JanusVQVAE
 
 from ..configuration.configuration_image_tokenizer import film_channels
 from ..configuration.configuration_report import ReportConfig
+from ..modeling.modeling_image_tokenizer import VisualWords
 from ..modeling.modeling_mcsam import MCSAMForConditionalGeneration
 from ..modeling.modeling_topics import initial_memory
 from ..modeling.modeling_uar import UARForConditionalGeneration
@@ -28,7 +29,8 @@ from .recipe import CONFIGS, Recipe
 MODELS = {"mcsam": MCSAMForConditionalGeneration, "uar": UARForConditionalGeneration}
 SHIPPED = Path(__file__).parents[1] / "hub_cards"  # checkpoints that come with the package
 PROCESSORS = {"mcsam": MCSAMProcessor, "uar": UARProcessor}
-TOKENIZERS = {"flava_image_codebook": FlavaImageCodebook, "janus_vqgan": JanusVQVAE}
+TOKENIZERS = {"flava_image_codebook": FlavaImageCodebook, "janus_vqgan": JanusVQVAE, "visual_words": VisualWords}
+CODEBOOKS = {"janus_vqgan": "quantize.embedding", "visual_words": "codebook"}  # where a tokenizer keeps its vectors
 
 
 def find_checkpoint(name: str) -> str:
@@ -81,7 +83,7 @@ def build_model(recipe: Recipe, processor: ReportProcessor, findings: list[str])
     """A new model: film reader by name, from a file of weights or from scratch; MCSAM's memory from the reports."""
     if recipe.image_tokenizer is not None:
         return _build_on_tokens(recipe, processor)
-    pretrained = pretrained_backbone(recipe.encoder) if isinstance(recipe.encoder, str) else None
+    pretrained = load_backbone(recipe.encoder) if isinstance(recipe.encoder, str) else None
     config = _model_config(recipe, processor, encoder=recipe.encoder if pretrained is None else pretrained.config)
     _check_channels(processor, getattr(config.encoder, "num_channels", 3), "backbone")
     model = MODELS[recipe.model](config)
@@ -136,17 +138,17 @@ def _start_table(model: PreTrainedModel, tokenizer: PreTrainedModel) -> None:
     Paper: a trainable table and not the tokenizer's vectors. In a short run they are a good start: codes of places
     that look alike then start alike; from random rows a model has to learn of each code for itself what it stands for.
     """
-    if not isinstance(tokenizer, JanusVQVAE):
-        raise ValueError("`table_init: codes` needs a VQ model, whose codes are vectors; the dVAE's are not. Drop it.")
+    if tokenizer.config.model_type not in CODEBOOKS:
+        raise ValueError("`table_init: codes` needs a tokenizer whose codes are vectors; the dVAE's are not. Drop it.")
     table = model.encoder.unifier.table.weight  # (K, D)
-    vectors = tokenizer.quantize.embedding.weight  # (K, width)
+    vectors = tokenizer.get_parameter(f"{CODEBOOKS[tokenizer.config.model_type]}.weight")  # (K, width)
     vectors = (vectors - vectors.mean(0)) / vectors.std(0).clamp(min=1e-6)
     turned = vectors @ torch.nn.init.orthogonal_(torch.empty(vectors.shape[1], table.shape[1]))
     table.copy_(turned * model.config.initializer_range / turned.std())
 
 
 def load_image_tokenizer(name: str) -> PreTrainedModel:
-    """A DALL-E dVAE or a VQ model, by a folder or a name of the Hub.
+    """A DALL-E dVAE, a VQ model or visual words, by a folder or a name of the Hub.
 
     Raises:
         ValueError: no such folder or name, a model of another type, weights that are not whole.
@@ -223,7 +225,7 @@ def _fill_memory(model: PreTrainedModel, recipe: Recipe, processor: ReportProces
         model.encoder.get_parameter("memory.bank").copy_(rows)
 
 
-def pretrained_backbone(name: str) -> PreTrainedModel:
+def load_backbone(name: str) -> PreTrainedModel:
     """A vision model of the Hub or of a local folder."""
     try:
         return forget_place(AutoModel.from_pretrained(name, dtype=torch.float32), name)

@@ -182,6 +182,12 @@ def _describe_tokenizer(model: PreTrainedModel) -> str:
             f"Its image tokenizer is **not the paper's DALL-E dVAE** but a VQ model of ours with "
             f"{tokenizer.num_embeddings} codes, trained on films alone (`radscribe train image_tokenizer_...`)."
         )
+    if tokenizer.model_type == "visual_words":
+        return (
+            f"Its image tokenizer is **not the paper's DALL-E dVAE** but visual words of ours with "
+            f"{tokenizer.num_embeddings} codes: k-means of a frozen backbone's features (`radscribe train "
+            "visual_words_...`). Backbone and codes are part of the checkpoint."
+        )
     return (
         "Its image tokenizer is the DALL-E dVAE's architecture, as in the paper. We could test this path on random "
         "weights only."

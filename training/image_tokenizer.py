@@ -160,12 +160,9 @@ def parse_tokenizer_recipe(values: dict[str, Any]) -> TokenizerRecipe:
     recipe = fill_fields(TokenizerRecipe, values)
     check_counts(recipe, "max_steps", "max_views", "batch_size", "restart_steps")
     refuse_unknown(recipe.config, JanusVQVAEConfig().to_dict(), "config")
-    refuse_unknown(recipe.image_processor, parameters(CXRImageProcessor), "image_processor")
-    processor = _make("image_processor", CXRImageProcessor, recipe.image_processor)
-    config = _make("config", JanusVQVAEConfig, recipe.config)
+    processor = parse_pixels(recipe.image_processor)
+    config = make_part("config", JanusVQVAEConfig, recipe.config)
     check_counts(config, "num_embeddings", "embed_dim", "latent_channels", "num_res_blocks")
-    if list(processor.image_mean) != [0.0] or list(processor.image_std) != [1.0]:
-        raise ValueError("`image_processor` must leave pixels in [0, 1]: image_mean [0.0], image_std [1.0].")
     if config.base_channels % 32:
         raise ValueError(f"`config.base_channels` must be a multiple of 32 (its norms). Got {config.base_channels}.")
     if config.in_channels != (whole := film_channels(config) * pixels_a_place(config) ** 2) or (
@@ -189,7 +186,16 @@ def parse_tokenizer_recipe(values: dict[str, Any]) -> TokenizerRecipe:
     return recipe
 
 
-def _make(name: str, kind: Callable[..., Any], values: dict[str, Any]) -> Any:
+def parse_pixels(values: dict[str, Any]) -> CXRImageProcessor:
+    """The recipe's `image_processor`, which leaves pixels in [0, 1] as every image tokenizer reads them."""
+    refuse_unknown(values, parameters(CXRImageProcessor), "image_processor")
+    processor = make_part("image_processor", CXRImageProcessor, values)
+    if list(processor.image_mean) != [0.0] or list(processor.image_std) != [1.0]:
+        raise ValueError("`image_processor` must leave pixels in [0, 1]: image_mean [0.0], image_std [1.0].")
+    return processor
+
+
+def make_part(name: str, kind: Callable[..., Any], values: dict[str, Any]) -> Any:
     """What these keys of the recipe make; a value of the wrong type in one line."""
     try:
         return kind(**values)
@@ -208,13 +214,9 @@ def train_image_tokenizer(recipe: TokenizerRecipe) -> dict[str, Any]:
         ValueError: a bad data set; a used `output_dir`.
     """
     started, run = time.monotonic(), Path(recipe.output_dir)
-    if run.exists() and (run.is_file() or any(run.iterdir())):
-        raise ValueError(f"`output_dir` `{run}` is not a new or empty folder. Set another one.")
+    check_new(run)
     processor = CXRImageProcessor(**recipe.image_processor)
-    training, validation = (
-        SingleFilms(load_studies(Path(recipe.dataset), split), processor, recipe.max_views)
-        for split in ("train", "val")
-    )
+    training, validation = load_films(recipe.dataset, processor, recipe.max_views)
     run.mkdir(parents=True, exist_ok=True)
     save_recipe(recipe, run / "recipe.yaml")
     set_seed(recipe.seed)
@@ -244,6 +246,20 @@ def train_image_tokenizer(recipe: TokenizerRecipe) -> dict[str, Any]:
     }
     (run / "result.json").write_text(json.dumps(result, indent=2) + "\n")
     return result
+
+
+def check_new(run: Path) -> None:
+    """Refuse a folder with something in it."""
+    if run.exists() and (run.is_file() or any(run.iterdir())):
+        raise ValueError(f"`output_dir` `{run}` is not a new or empty folder. Set another one.")
+
+
+def load_films(dataset: str, processor: CXRImageProcessor, max_views: int) -> tuple[SingleFilms, SingleFilms]:
+    """Films to train on and films to validate."""
+    training, validation = (
+        SingleFilms(load_studies(Path(dataset), split), processor, max_views) for split in ("train", "val")
+    )
+    return training, validation
 
 
 def _arguments(recipe: TokenizerRecipe) -> TrainingArguments:

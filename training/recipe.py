@@ -39,7 +39,7 @@ class Recipe:
     encoder: str | dict[str, Any] | None = None  # pretrained backbone by name or folder, or its configuration
     encoder_weights: str | None = None  # a file of backbone weights: MedCLIP, torchvision or timm ResNet
     image_tokenizer: str | None = (
-        None  # UAR's: a folder of `radscribe train image_tokenizer_...`, or a name of the Hub
+        None  # UAR's: a folder of `radscribe train image_tokenizer_...` or `visual_words_...`, or a name of the Hub
     )
     config: dict[str, Any] = dataclasses.field(default_factory=dict)  # sizes of the model
     memory_init: str = "ot"  # MCSAM's bank: ot | kmeans | random

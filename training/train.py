@@ -44,6 +44,14 @@ from .readers.habits import load_source
 from .readers.studies import is_phantom_set, load_studies
 from .recipe import Recipe, parse_recipe, read_values, save_recipe, split_stages
 from .trainer import ReportTrainer, RunLog, leave_to_run_log, metric_names, report_metrics
+from .visual_words import find_visual_words, parse_words_recipe
+
+# What a report generator may start from: by the `model` of their recipes, how these are parsed and run.
+FILM_READERS: dict[Any, tuple[Any, Any]] = {
+    "image_tokenizer": (parse_tokenizer_recipe, train_image_tokenizer),
+    "visual_words": (parse_words_recipe, find_visual_words),
+    "backbone": (parse_backbone_recipe, train_backbone),
+}
 
 
 def train(recipe: str, overrides: list[str], resume: bool = False) -> dict[str, Any]:
@@ -57,15 +65,12 @@ def train(recipe: str, overrides: list[str], resume: bool = False) -> dict[str, 
         ValueError: a bad recipe, data set or checkpoint; a used `output_dir` without `resume`.
     """
     values = read_values(recipe, overrides)
-    if values.get("model") == "image_tokenizer":
-        if resume:
-            raise ValueError("`--resume`: an image tokenizer trains in minutes and keeps no checkpoints. Start anew.")
-        return train_image_tokenizer(parse_tokenizer_recipe(values))
-    if values.get("model") == "backbone":
-        if resume:
-            raise ValueError("`--resume`: a backbone trains in minutes and keeps no checkpoints. Start anew.")
-        return train_backbone(parse_backbone_recipe(values))
-    return run_recipe(parse_recipe(values), resume)
+    if (kind := values.get("model")) not in FILM_READERS:
+        return run_recipe(parse_recipe(values), resume)
+    if resume:
+        raise ValueError(f"`--resume`: a recipe of `{kind}` trains in minutes and keeps no checkpoints. Start anew.")
+    parse, make = FILM_READERS[kind]
+    return make(parse(values))
 
 
 def run_recipe(recipe: Recipe, resume: bool = False) -> dict[str, Any]:

@@ -1,0 +1,64 @@
+"""The checkpoints that come with the package: small, whole, as the code of today would export them, and they write."""
+
+import json
+import re
+
+import pytest
+from PIL import Image
+
+from radscribe.training.build import SHIPPED, find_checkpoint, load_checkpoint
+from radscribe.training.export_hub import exported_code
+from radscribe.training.generate import generate
+
+FOLDERS = sorted(path.parent for path in SHIPPED.glob("*/config.json"))
+NAMES = [folder.name for folder in FOLDERS]
+shipped = pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)
+
+
+def test_both_models_are_shipped():
+    assert NAMES == ["mcsam-iu-xray-small", "uar-iu-xray-small"]
+
+
+@shipped
+def test_a_folder_is_small(folder):
+    assert (folder / "model.safetensors").stat().st_size <= 20 * 2**20
+
+
+@shipped
+def test_its_code_is_that_of_the_package(folder):
+    """Where this fails: `python -m tests.tools.refresh_hub_cards`."""
+    code = {path.name: path.read_text() for path in folder.glob("*.py")}
+    assert code == exported_code(*load_checkpoint(str(folder)))
+
+
+@shipped
+def test_it_writes_by_its_name_alone(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.linear_gradient("L").save("film.png")
+    (row,) = generate([tmp_path / "film.png"], None, "test", None, folder.name, None)
+    assert re.fullmatch(r"[A-Z].*\.", row["report"])
+
+
+@shipped
+def test_its_card_has_scores_terms_and_licence(folder):
+    card = (folder / "README.md").read_text()
+    assert "license: cc-by-nc-4.0" in card and "## Terms" in card and "| the model |" in card
+    assert "another study's films" in card and (folder / "NOTICE").is_file()
+
+
+@shipped
+def test_no_report_and_no_place_of_a_machine_is_in_it(folder):
+    for path in folder.glob("*.json"):
+        content = json.loads(path.read_text())
+        assert "/root" not in json.dumps(content) and "/home" not in json.dumps(content)
+
+
+def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_checkpoint(NAMES[0]) == str(FOLDERS[0])
+    (tmp_path / NAMES[0]).mkdir()
+    assert find_checkpoint(NAMES[0]) == NAMES[0]
+
+
+def test_other_names_stay_as_they_are():
+    assert find_checkpoint("user/name") == "user/name"
