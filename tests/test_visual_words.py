@@ -120,7 +120,7 @@ def test_more_codes_than_places_are_refused(recipe, studies):
 
 def test_there_is_nothing_to_resume(values):
     overrides = [f"{key}={json.dumps(value)}" for key, value in values.items()]
-    with pytest.raises(ValueError, match="^`--resume`: an image tokenizer"):
+    with pytest.raises(ValueError, match="^`--resume`: a recipe of `visual_words` trains in minutes"):
         train("visual_words_iu", overrides, resume=True)
 
 
