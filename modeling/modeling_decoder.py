@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 from transformers.models.marian.modeling_marian import MarianDecoder
@@ -35,7 +35,7 @@ class ReportDecoder(MarianDecoder):
     `encoder_attention_mask` is (S, N) of 0 and 1, or (1 or S, 1, T, N) that is added to the scores as it is.
     """
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         inputs_embeds: Tensor,
         encoder_hidden_states: Tensor,
@@ -92,7 +92,7 @@ class ReportDecoder(MarianDecoder):
         return super()._update_cross_attn_mask(states, mask, *args, **kwargs)
 
 
-def _attend_to_words(layer: nn.Module, hidden: Tensor, cache: DynamicCache, index: int) -> Tensor:
+def _attend_to_words(layer: Any, hidden: Tensor, cache: DynamicCache, index: int) -> Tensor:
     """Self-attention of new words over all words so far: (R, T, D) -> (R, T, D)."""
     query, key, value = (_split(project(hidden), layer) for project in (layer.q_proj, layer.k_proj, layer.v_proj))
     key, value = cache.update(key, value, index)
@@ -100,7 +100,7 @@ def _attend_to_words(layer: nn.Module, hidden: Tensor, cache: DynamicCache, inde
 
 
 def _attend_to_films(
-    layer: nn.Module, hidden: Tensor, films: Tensor, seen: Tensor, cache: EncoderDecoderCache, index: int
+    layer: Any, hidden: Tensor, films: Tensor, seen: Tensor, cache: EncoderDecoderCache, index: int
 ) -> Tensor:
     """Cross-attention: words of all beams of a study are rows of one query, (S, H, R / S * T, D / H)."""
     if not cache.is_updated.get(index):
@@ -113,7 +113,7 @@ def _attend_to_films(
     return layer.out_proj(_join(heard).view_as(hidden))
 
 
-def _split(rows: Tensor, layer: nn.Module) -> Tensor:
+def _split(rows: Tensor, layer: Any) -> Tensor:
     """(B, n, D) -> (B, H, n, D / H)."""
     return rows.unflatten(-1, (layer.num_heads, -1)).transpose(1, 2)
 
@@ -128,5 +128,5 @@ def _repeat(rows: Tensor, times: int) -> Tensor:
     return rows if times == 1 else rows.repeat_interleave(times, dim=0)
 
 
-def _is_hooked(layer: nn.Module) -> bool:
+def _is_hooked(layer: Any) -> bool:
     return bool(layer._forward_pre_hooks or layer._forward_hooks or hasattr(layer, "_hf_hook"))

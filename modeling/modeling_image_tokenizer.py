@@ -95,8 +95,7 @@ class VisualWords(PreTrainedModel):
 
     def __init__(self, config: VisualWordsConfig) -> None:
         super().__init__(config)
-        # Convolutions refuse what the model around may ask for, an attention by "sdpa".
-        self.backbone = AutoModel.from_config(config.encoder, attn_implementation="eager")
+        self.backbone = AutoModel.from_config(config.encoder)
         self.codebook = nn.Embedding(config.num_embeddings, config.feature_width)
         self.post_init()
 

@@ -13,7 +13,6 @@ from transformers.models.flava.configuration_flava import FlavaImageCodebookConf
 from transformers.models.flava.modeling_flava import FlavaImageCodebook
 from transformers.models.janus.modeling_janus import JanusVQVAE
 
-from radscribe import UARForConditionalGeneration
 from radscribe.modeling.modeling_image_tokenizer import VisualWords
 from radscribe.training.build import (
     build_model,
@@ -349,13 +348,6 @@ def test_visual_words_of_a_half_precision_uar_are_read_in_full(build_on_words, v
     own = loaded.tokenizer.model.state_dict()
     assert loaded.table.weight.dtype == torch.bfloat16
     assert all(torch.equal(own[name], tensor) for name, tensor in found.items())
-
-
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_uar_on_visual_words_takes_either_attention(build_on_words, tmp_path, attention):
-    build_on_words()[1].save_pretrained(tmp_path)
-    model = UARForConditionalGeneration.from_pretrained(tmp_path, attn_implementation=attention)
-    assert model.config._attn_implementation == attention
 
 
 def test_films_must_have_the_channels_that_visual_words_read(build_on_words):

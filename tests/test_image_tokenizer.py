@@ -338,7 +338,7 @@ def test_a_data_set_without_validation_leaves_no_folder(values, study, tmp_path)
 
 def test_resuming_is_refused_in_one_line(values, tmp_path):
     (tmp_path / "page.yaml").write_text(json.dumps(values))
-    with pytest.raises(ValueError, match=r"^`--resume`: an image tokenizer [^\n]* Start anew\.$"):
+    with pytest.raises(ValueError, match=r"^`--resume`: a recipe of `image_tokenizer` [^\n]* Start anew\.$"):
         train(str(tmp_path / "page.yaml"), [], resume=True)
 
 
