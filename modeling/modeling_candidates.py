@@ -16,10 +16,12 @@ from transformers import LogitsProcessor
 from .modeling_losses import IGNORED
 
 
-def check_candidates(number: int, options: dict[str, Any]) -> None:
+def check_candidates(number: int, temperature: float, options: dict[str, Any]) -> None:
     """Raise for a number of candidates that cannot work, or for options of `generate()` that make no sense with it."""
     if not isinstance(number, int) or number < 1:
         raise ValueError(f"`num_candidates` must be a whole number of at least 1. Got {number!r}.")
+    if temperature <= 0:
+        raise ValueError(f"`candidate_temperature` must be above 0. Got {temperature!r}.")
     for name in ("streamer", "return_dict_in_generate", "num_return_sequences", "assistant_model"):
         if options.get(name) not in (None, False, 1):
             raise ValueError(f"`num_candidates` returns the words of one report a study. Leave out `{name}`.")

@@ -390,11 +390,18 @@ class ReportGenerationMixin(GenerationMixin):
         )
         return output if return_dict else output.to_tuple()
 
-    def generate(self, *inputs: Any, num_candidates: int | None = None, **kwargs: Any) -> Any:
+    def generate(
+        self,
+        *inputs: Any,
+        num_candidates: int | None = None,
+        candidate_temperature: float | None = None,
+        **kwargs: Any,
+    ) -> Any:
         """As stock; with `num_candidates` C, here or in the generation configuration, the best of C reports a study.
 
-        The candidates are drawn at `temperature`, alike for a study whatever its batch; the one that is both likely
-        and near the films in the shared space is returned, (B, T). See modeling_candidates.py.
+        The candidates are drawn at `candidate_temperature` (1 where nobody says), alike for a study in any batch; the
+        one that is both likely and near the films in the shared space is returned, (B, T). Beams and blocked n-grams,
+        which the configuration may ask for, are for C = 1. See modeling_candidates.py.
 
         Raises:
             ValueError: C below 1, an option that asks for more than the report, a model without a shared space.
@@ -403,19 +410,21 @@ class ReportGenerationMixin(GenerationMixin):
         number = getattr(settings, "num_candidates", None) if num_candidates is None else num_candidates
         if number is None or number == 1:
             return super().generate(*inputs, **kwargs)
-        return self._write_and_choose(number, *inputs, **kwargs)
+        temperature = candidate_temperature or getattr(settings, "candidate_temperature", 1.0)
+        return self._write_and_choose(number, temperature, *inputs, **kwargs)
 
     @torch.no_grad()
-    def _write_and_choose(self, number: int, inputs: Tensor | None = None, **kwargs: Any) -> Tensor:
+    def _write_and_choose(
+        self, number: int, temperature: float, inputs: Tensor | None = None, **kwargs: Any
+    ) -> Tensor:
         """The best of `number` candidates of each study, (B, T)."""
-        check_candidates(number, kwargs)
+        check_candidates(number, temperature, kwargs)
         films = {name: kwargs.pop(name) for name in FILM_INPUTS if name in kwargs}
         encoded = kwargs.pop("encoder_outputs", None)
         if encoded is None:
             encoded = self.encoder(**films if inputs is None else films | {"pixel_values": inputs})
-        settings = kwargs.get("generation_config") or self.generation_config
-        noise = FixedNoise(number, kwargs.get("temperature", settings.temperature) or 1.0)
-        kwargs |= {"do_sample": True, "num_beams": 1, "num_return_sequences": number}
+        kwargs |= {"do_sample": True, "num_beams": 1, "no_repeat_ngram_size": 0, "num_return_sequences": number}
+        noise = FixedNoise(number, temperature)
         ids = super().generate(encoder_outputs=copy.copy(encoded), logits_processor=[noise], **kwargs)  # (B * C, T)
         labels = as_labels(ids, self.config.eos_token_id)
         logits = self(decoder_input_ids=ids[:, :-1], encoder_outputs=encoded, use_cache=False).logits

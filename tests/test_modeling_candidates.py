@@ -82,10 +82,15 @@ def test_equal_candidates_are_no_error():
 @pytest.mark.parametrize("number", [0, -1, 2.5])
 def test_a_number_that_cannot_work_is_refused(number):
     with pytest.raises(ValueError, match="`num_candidates` must be a whole number of at least 1. Got "):
-        check_candidates(number, {})
+        check_candidates(number, 1.0, {})
 
 
 @pytest.mark.parametrize("option", ["streamer", "return_dict_in_generate", "num_return_sequences"])
 def test_options_that_ask_for_more_than_the_report_are_refused(option):
     with pytest.raises(ValueError, match=f"Leave out `{option}`"):
-        check_candidates(4, {option: 2})
+        check_candidates(4, 1.0, {option: 2})
+
+
+def test_a_temperature_that_cannot_work_is_refused():
+    with pytest.raises(ValueError, match="`candidate_temperature` must be above 0. Got -1.0."):
+        check_candidates(4, -1.0, {})

@@ -209,7 +209,7 @@ def _model_config(recipe: Recipe, processor: ReportProcessor, **film_reader: Any
 def set_generation(model: PreTrainedModel, recipe: Recipe, processor: ReportProcessor) -> None:
     """How the checkpoint writes when nobody says otherwise; saved beside its weights."""
     values = model.generation_config.to_dict() | {"max_length": processor.max_length} | recipe.generation
-    values.pop("_from_model_config", None)  # a configuration that says so forgets our `num_candidates` in loading
+    values.pop("_from_model_config", None)  # a configuration that says so forgets our settings in loading
     model.generation_config = GenerationConfig(**values)
 
 

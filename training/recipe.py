@@ -20,6 +20,7 @@ from ..processing.image_processing_cxr import CXRImageProcessor
 RECIPES = Path(__file__).parent / "recipes"
 CONFIGS: dict[str, Any] = {"mcsam": MCSAMConfig, "uar": UARConfig}
 # No choice of a recipe's `config`: the tokenizers and the keys `encoder` and `image_processor` set them.
+CANDIDATES = ("num_candidates", "candidate_temperature")  # settings of `generate()` that are ours
 FIXED = ("encoder", "image_tokenizer", "image_size", "vocab_size")
 # What a later stage may change: the course of its training, and of `config` what leaves each weight its shape.
 STAGE_CONFIG = ("refine", "mask_weight", "mask_scale", "alignment_weight", "margin", "negatives", "loss_reduction")
@@ -149,7 +150,7 @@ def parse_recipe(values: dict[str, Any]) -> Recipe:
     refuse_unknown(recipe.augmentation or {}, parameters(CXRAugmentation), "augmentation")
     if recipe.keep_films and recipe.image_processor.get("resize") is not None:
         raise ValueError("`keep_films` holds films at `size`; it cannot be with `image_processor.resize`. Drop one.")
-    refuse_unknown(recipe.generation, [*GenerationConfig().to_dict(), "num_candidates"], "generation")
+    refuse_unknown(recipe.generation, [*GenerationConfig().to_dict(), *CANDIDATES], "generation")
     for name, make, values in (
         ("augmentation", CXRAugmentation, recipe.augmentation or {}),
         ("image_processor", CXRImageProcessor, recipe.image_processor),

@@ -265,6 +265,7 @@ def _try_generation(model: PreTrainedModel, processor: ReportProcessor, generati
     blank = processor(images=[Image.new("L", (64, 64))], return_tensors="pt")
     model.eval()  # the blank film must not enter the batch statistics
     try:
+        model.generation_config.validate(strict=True)  # as saving does
         model.generate(**blank, max_length=3)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"`generation` cannot work as {generation}: {one_line(error)[:200]}") from error
