@@ -30,8 +30,7 @@ from radscribe.modeling.modeling_decoder import ReportDecoder
 from radscribe.modeling.modeling_report import FoldedTable
 from radscribe.training.build import load_checkpoint
 from radscribe.training.data import StudyFilms, collate_with
-from radscribe.training.readers.phantom import is_phantom_set
-from radscribe.training.readers.studies import load_studies
+from radscribe.training.readers.studies import is_phantom_set, load_studies
 from radscribe.training.trainer import report_metrics
 
 FIGURES = ("bleu_4", "rouge_l", "cider", "clinical_f1", "clinical_f1_macro", "finding_f1", "distinct")
