@@ -256,6 +256,18 @@ def test_a_folded_table_follows_its_weights(writer):
     assert not torch.allclose(after, before)
 
 
+def test_a_folded_table_follows_a_fused_optimiser(writer):
+    """Which changes weights without counting up their version."""
+    optimizer = torch.optim.AdamW(writer.parameters(), lr=0.1, fused=True)
+    before = _embed(writer)
+    writer.embed_words(torch.arange(6)[None]).square().sum().backward()
+    optimizer.step()
+    after = _embed(writer)
+    with torch.enable_grad():
+        torch.testing.assert_close(after, writer.embed_words(torch.arange(6)[None]))
+    assert not torch.allclose(after, before)
+
+
 def test_a_folded_table_is_computed_once(writer, monkeypatch):
     _embed(writer)
     rows = writer.words.rows
