@@ -237,7 +237,7 @@ class FoldedTable:
 
     What both papers do to a word (retrieve from the memory, align over the basis) depends on the word alone. While
     nothing is learnt, its result is a table (K, D) as well: a step of the decoder then costs one look-up, however
-    large the bank or the basis. It is computed anew when a weight changes, and never saved.
+    large the bank or the basis. It is computed anew when a weight changes or learns, and never saved.
     """
 
     CHUNK = 512  # rows at once: the scores over a large bank would not fit for all
@@ -256,6 +256,7 @@ class FoldedTable:
         if torch.compiler.is_compiling() or _out_of_reach(weights):
             return function(table(ids))
         if function.training or torch.is_grad_enabled():
+            self.key = None  # a step of learning follows, and a fused optimiser counts up no tensor's version
             return _compute_each_once(ids, table, function)
         key: list[Any] = [(weight.data_ptr(), weight._version, weight.dtype) for weight in weights]
         key.append(torch.is_autocast_enabled(ids.device.type))
