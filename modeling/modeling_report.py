@@ -411,7 +411,7 @@ class ReportGenerationMixin(GenerationMixin):
         number = getattr(settings, "num_candidates", None) if num_candidates is None else num_candidates
         if number is None or number == 1:
             return super().generate(*inputs, **kwargs)
-        temperature = candidate_temperature or getattr(settings, "candidate_temperature", 1.0)
+        temperature: Any = candidate_temperature or getattr(settings, "candidate_temperature", 1.0)
         return self._write_and_choose(number, temperature, *inputs, **kwargs)
 
     @torch.no_grad()
