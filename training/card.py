@@ -186,8 +186,8 @@ def _describe_tokenizer(model: PreTrainedModel) -> str:
         return (
             f"Its image tokenizer is **not the paper's DALL-E dVAE** but visual words of ours with "
             f"{tokenizer.num_embeddings} codes: k-means of a frozen backbone's features (`radscribe train "
-            "visual_words_...`). Backbone and codes are part of the checkpoint. Where that backbone has learnt labels of "
-            'training studies (`radscribe train backbone_...`), this is the variant "+ labels".'
+            "visual_words_...`). Backbone and codes are part of the checkpoint. Where that backbone has learnt labels "
+            'of training studies (`radscribe train backbone_...`), this is the variant "+ labels".'
         )
     return (
         "Its image tokenizer is the DALL-E dVAE's architecture, as in the paper. We could test this path on random "
