@@ -224,6 +224,7 @@ def test_the_decoders_attention_can_be_chosen_alone():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("model", ["mcsam"], indirect=True)  # its cache is the harder one; a compiler takes a while
 def test_compiled_steps_write_the_same(model, batch):
     compiling = CompileConfig(fullgraph=False, mode="default")
     compiling._compile_all_devices = True  # Transformers compiles on cards alone unless told so
