@@ -42,9 +42,11 @@ def export(run: str, out: Path, results: Path | None = None, bf16: bool = False)
         raise ValueError(f"`DIR` must be a new or empty folder. Got `{out}`.")
     model, processor = load_checkpoint(run)
     model.float()
-    for tensor in (*model.parameters(), *model.buffers()) if bf16 else ():
+    if bf16:
         # By hand: an image tokenizer lets no call round it, because it computes in fp32; it will do so again.
-        tensor.data = tensor.data.bfloat16() if tensor.is_floating_point() else tensor.data
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.is_floating_point():
+                tensor.data = tensor.data.bfloat16()
     model.save_pretrained(out, safe_serialization=True)
     processor.save_pretrained(out)
     for name, text in exported_code(model, processor).items():

@@ -63,10 +63,14 @@ def label_table(records: Sequence[Sequence[dict]]) -> tuple[list[str], Tensor]:
     A name is a slash path; what something is and where make a label, its size does not ("effusion/left/large" counts
     as "effusion/left"). Labels of less than `LEAST_SHARE` of the studies are left out: nothing is learned from a few.
     """
-    found = [label_names(labels) for labels in records]
-    counts = Counter(name for names in found for name in names)
-    names = sorted(name for name, count in counts.items() if count >= LEAST_SHARE * len(found))
-    return names, torch.tensor([[float(name in own) for name in names] for own in found])
+    counts = Counter(name for labels in records for name in label_names(labels))
+    names = sorted(name for name, count in counts.items() if count >= LEAST_SHARE * len(records))
+    return names, mark_labels(records, names)
+
+
+def mark_labels(records: Sequence[Sequence[dict]], names: list[str]) -> Tensor:
+    """1.0 where a study has the label, 0.0 elsewhere: (studies, L)."""
+    return torch.tensor([[float(name in own) for name in names] for own in map(label_names, records)])
 
 
 def pretrain_backbone(

@@ -65,10 +65,8 @@ class CodebookTokenizer(ImageTokenizer):
 
     def encode(self, films: Tensor) -> Tensor:
         mapped = (1 - 2 * MAP_EPSILON) * films + MAP_EPSILON
-        # Channels side by side in memory convolve faster.
-        return self.model.get_codebook_indices(mapped.contiguous(memory_format=torch.channels_last)).flatten(
-            1
-        )  # (n, L)
+        mapped = mapped.contiguous(memory_format=torch.channels_last)  # convolves faster
+        return self.model.get_codebook_indices(mapped).flatten(1)  # (n, L)
 
 
 class VQTokenizer(ImageTokenizer):
