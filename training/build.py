@@ -24,13 +24,13 @@ from ..processing.processing_text import build_tokenizer, clean_report
 from ..processing.processing_uar import UARProcessor
 from .backbone_weights import load_backbone_weights
 from .errors import one_line
+from .observations import choose_thresholds
 from .recipe import CONFIGS, Recipe
 
 MODELS = {"mcsam": MCSAMForConditionalGeneration, "uar": UARForConditionalGeneration}
 SHIPPED = Path(__file__).parents[1] / "hub_cards"  # checkpoints that come with the package
 PROCESSORS = {"mcsam": MCSAMProcessor, "uar": UARProcessor}
 TOKENIZERS = {"flava_image_codebook": FlavaImageCodebook, "janus_vqgan": JanusVQVAE, "visual_words": VisualWords}
-CODEBOOKS = {"janus_vqgan": "quantize.embedding", "visual_words": "codebook"}  # where a tokenizer keeps its vectors
 
 
 def find_checkpoint(name: str) -> str:
@@ -81,10 +81,12 @@ def build_processor(recipe: Recipe, findings: list[str]) -> ReportProcessor:
 
 def build_model(recipe: Recipe, processor: ReportProcessor, findings: list[str]) -> PreTrainedModel:
     """A new model: film reader by name, from a file of weights or from scratch; MCSAM's memory from the reports."""
+    observations = None if recipe.observations is None else choose_thresholds(findings, recipe.observations)
     if recipe.image_tokenizer is not None:
-        return _build_on_tokens(recipe, processor)
+        return _build_on_tokens(recipe, processor, observations)
     pretrained = load_backbone(recipe.encoder) if isinstance(recipe.encoder, str) else None
-    config = _model_config(recipe, processor, encoder=recipe.encoder if pretrained is None else pretrained.config)
+    encoder = recipe.encoder if pretrained is None else pretrained.config
+    config = _model_config(recipe, processor, encoder=encoder, observations=observations)
     _check_channels(processor, getattr(config.encoder, "num_channels", 3), "backbone")
     model = MODELS[recipe.model](config)
     if pretrained is not None:
@@ -96,7 +98,9 @@ def build_model(recipe: Recipe, processor: ReportProcessor, findings: list[str])
     return model
 
 
-def _build_on_tokens(recipe: Recipe, processor: ReportProcessor) -> PreTrainedModel:
+def _build_on_tokens(
+    recipe: Recipe, processor: ReportProcessor, observations: dict[str, float] | None
+) -> PreTrainedModel:
     """A new UAR around a trained image tokenizer."""
     images = processor.image_processor
     if list(images.image_mean) != [0.0] or list(images.image_std) != [1.0]:
@@ -106,14 +110,15 @@ def _build_on_tokens(recipe: Recipe, processor: ReportProcessor) -> PreTrainedMo
         )
     tokenizer = load_image_tokenizer(str(recipe.image_tokenizer))
     _check_geometry(processor, str(recipe.image_tokenizer))
-    config = _model_config(recipe, processor, image_tokenizer=tokenizer.config, image_size=images.size)
+    reader = {"image_tokenizer": tokenizer.config, "image_size": images.size}
+    config = _model_config(recipe, processor, **reader, observations=observations)
     _check_channels(processor, film_channels(config.image_tokenizer), "image tokenizer")
     model = MODELS[recipe.model](config)
     parts = model.encoder.unifier.tokenizer.model
     kept = {name: tensor for name, tensor in tokenizer.state_dict().items() if name in parts.state_dict()}
     parts.load_state_dict(kept)  # its decoder stays behind
     if recipe.table_init == "codes":
-        _start_table(model, tokenizer)
+        _start_table(model)
     return model
 
 
@@ -132,16 +137,16 @@ def _check_geometry(processor: ReportProcessor, name: str) -> None:
 
 
 @torch.no_grad()
-def _start_table(model: PreTrainedModel, tokenizer: PreTrainedModel) -> None:
+def _start_table(model: PreTrainedModel) -> None:
     """Let W_I start from the tokenizer's own code vectors, turned into D dimensions at random.
 
     Paper: a trainable table and not the tokenizer's vectors. In a short run they are a good start: codes of places
     that look alike then start alike; from random rows a model has to learn of each code for itself what it stands for.
     """
-    if tokenizer.config.model_type not in CODEBOOKS:
+    vectors = model.encoder.unifier.tokenizer.codebook()  # (K, width)
+    if vectors is None:
         raise ValueError("`table_init: codes` needs a tokenizer whose codes are vectors; the dVAE's are not. Drop it.")
     table = model.encoder.unifier.table.weight  # (K, D)
-    vectors = tokenizer.get_parameter(f"{CODEBOOKS[tokenizer.config.model_type]}.weight")  # (K, width)
     vectors = (vectors - vectors.mean(0)) / vectors.std(0).clamp(min=1e-6)
     turned = vectors @ torch.nn.init.orthogonal_(torch.empty(vectors.shape[1], table.shape[1]))
     table.copy_(turned * model.config.initializer_range / turned.std())
@@ -183,7 +188,7 @@ def _check_channels(processor: ReportProcessor, channels: int, reader: str) -> N
         )
 
 
-def _model_config(recipe: Recipe, processor: ReportProcessor, **film_reader: Any) -> ReportConfig:
+def _model_config(recipe: Recipe, processor: ReportProcessor, **parts: Any) -> ReportConfig:
     """The recipe's sizes with the tokenizer's words."""
     tokenizer = processor.tokenizer
     try:
@@ -193,7 +198,7 @@ def _model_config(recipe: Recipe, processor: ReportProcessor, **film_reader: Any
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             decoder_start_token_id=tokenizer.bos_token_id,
-            **film_reader,
+            **parts,
             **recipe.config,
         )
     except TypeError as error:

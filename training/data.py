@@ -72,10 +72,16 @@ def collate_with(processor: ProcessorMixin, max_views: int) -> Callable[[list[di
 
     Studies whose films were read before (film_cache.py) give `visual_ids` or `visual_features` (B, V, ...) in place of
     pixels.
-    A study with more films than the model takes gives its first `max_views`, in the order of its record.
+    A study with more films than the model takes gives its first `max_views`, in the order of its record. Known
+    `observations` (B, L) go along.
     """
 
     def collate(studies: list[dict[str, Any]]) -> dict[str, Any]:
+        if "observations" in studies[0]:
+            return read(studies) | {"observations": torch.stack([study["observations"] for study in studies])}
+        return read(studies)
+
+    def read(studies: list[dict[str, Any]]) -> dict[str, Any]:
         text = [study["text"] for study in studies]
         for name in ("visual_ids", "visual_features"):
             if name in studies[0]:

@@ -21,10 +21,29 @@ RECIPES = Path(__file__).parent / "recipes"
 CONFIGS: dict[str, Any] = {"mcsam": MCSAMConfig, "uar": UARConfig}
 # No choice of a recipe's `config`: the tokenizers and the keys `encoder` and `image_processor` set them.
 CANDIDATES = ("num_candidates", "candidate_temperature")  # settings of `generate()` that are ours
-FIXED = ("encoder", "image_tokenizer", "image_size", "vocab_size")
+FIXED = ("encoder", "image_tokenizer", "image_size", "vocab_size", "observations")
 # What a later stage may change: the course of its training, and of `config` what leaves each weight its shape.
-STAGE_CONFIG = ("refine", "mask_weight", "mask_scale", "alignment_weight", "margin", "negatives", "loss_reduction")
-STAGE_KEYS = ("max_steps", "learning_rate", "warmup_steps", "eval_steps", "patience", "select_by", "config")
+STAGE_CONFIG = (
+    "refine",
+    "mask_weight",
+    "mask_scale",
+    "alignment_weight",
+    "margin",
+    "negatives",
+    "loss_reduction",
+    "hint_emphasis",
+)
+STAGE_KEYS = (
+    "max_steps",
+    "learning_rate",
+    "warmup_steps",
+    "eval_steps",
+    "patience",
+    "select_by",
+    "config",
+    "generation",
+    "observations",
+)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -44,6 +63,9 @@ class Recipe:
     )
     config: dict[str, Any] = dataclasses.field(default_factory=dict)  # sizes of the model
     memory_init: str = "ot"  # MCSAM's bank: ot | kmeans | random
+    observations: float | None = (
+        None  # tell the decoder CheXpert's, seen from so many roots of their share on; null: no
+    )
     table_init: str = "random"  # UAR's W_I: random | codes, the image tokenizer's own vectors
     image_processor: dict[str, Any] = dataclasses.field(default_factory=dict)
     augmentation: dict[str, Any] | None = None  # train-time changes of a film; null: none

@@ -39,10 +39,12 @@ from .data import StudyFilms, collate_with
 from .errors import one_line
 from .film_cache import ReadFilms, cache_key, read_films
 from .image_tokenizer import parse_tokenizer_recipe, train_image_tokenizer
+from .observations import ToldFilms, choose_thresholds, fit_observations
 from .pretrain import pretrain_backbone
 from .readers.habits import load_source
 from .readers.studies import is_phantom_set, load_studies
 from .recipe import Recipe, parse_recipe, read_values, save_recipe, split_stages
+from .sampler import count_words
 from .trainer import ReportTrainer, RunLog, leave_to_run_log, metric_names, report_metrics
 from .visual_words import find_visual_words, parse_words_recipe
 
@@ -142,6 +144,8 @@ def run_stage(recipe: Recipe, resume: bool = False, changes: dict[str, Any] | No
             _pretraining_arguments(recipe),
             run / "pretraining.jsonl",
         )
+    if recipe.observations is not None and checkpoint is None:
+        fit_observations(trainer.model, trainer.train_dataset, trainer.data_collator)
     trainer.train(resume_from_checkpoint=checkpoint)
     metrics = trainer.evaluate(metric_key_prefix="best")  # the best checkpoint is loaded by now
     trainer.save_model(str(run))
@@ -173,6 +177,8 @@ def _assemble(
                 "the recipe says of them does not count",
                 file=sys.stderr,
             )
+        if recipe.observations is not None:
+            changes = (changes or {}) | {"observations": choose_thresholds(findings, recipe.observations)}
         model, processor = load_checkpoint(recipe.init_from, **(changes or {}))
     else:
         processor = build_processor(recipe, findings)
@@ -186,12 +192,13 @@ def _assemble(
     references = processor.batch_decode(processor(text=list(validation["findings"]))["labels"], clean=True)
     collate = collate_with(processor, model.config.max_views)
     arguments = _arguments(recipe)
+    films = _training_set(recipe, training, model, processor)
     trainer = ReportTrainer(
         model=model,
         args=arguments,
         encoder_learning_rate=recipe.encoder_learning_rate,
-        train_lengths=[len(report.split()) for report in findings] if recipe.group_by_length else None,
-        train_dataset=_training_set(recipe, training, model, processor),
+        train_lengths=count_words(processor, findings) if recipe.group_by_length else None,
+        train_dataset=ToldFilms(films, list(model.config.observations)) if model.config.observations else films,
         eval_dataset=StudyFilms(validation),
         data_collator=collate,
         processing_class=processor,

@@ -21,6 +21,7 @@ from transformers import (
 from transformers.trainer_callback import TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
+from ..modeling.modeling_losses import IGNORED
 from .metrics.chest_findings import ChestFindings
 from .metrics.phantom_exam import exam
 from .metrics.word_overlap import WordOverlap
@@ -37,9 +38,10 @@ class ReportTrainer(Seq2SeqTrainer):
     def __init__(
         self, *args: Any, encoder_learning_rate: float, train_lengths: Sequence[int] | None = None, **kwargs: Any
     ) -> None:
-        """`train_lengths`: words of each training report, to group batches by; None mixes them."""
+        """`train_lengths`: words of each training report, end mark included, to group batches by; None mixes them."""
         super().__init__(*args, **kwargs)
         self.train_lengths = train_lengths
+        self.mean_words = 0 if train_lengths is None else sum(train_lengths) / len(train_lengths)
         self.encoder_learning_rate = encoder_learning_rate
         self.component_sums: dict[str, Any] = defaultdict(float)  # tensors: `.item()` would stop the card at each step
         self.component_count = 0
@@ -77,6 +79,9 @@ class ReportTrainer(Seq2SeqTrainer):
         """The model's loss; its named parts are summed up for the log."""
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
         if model.training:
+            if self.train_lengths is not None:  # else reports get short: a word of a short batch would count for more
+                share = (inputs["labels"] != IGNORED).sum() / (self.mean_words * len(inputs["labels"]))
+                loss = loss + (share - 1) * outputs["generation_loss"]
             self.component_count += 1
             for name, value in outputs.items():
                 if name.endswith("_loss") and value is not None:
