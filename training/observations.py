@@ -44,6 +44,13 @@ def choose_thresholds(reports: Sequence[str], factor: float) -> dict[str, float]
     return {name: round(min(0.9, factor * share**0.5), 4) for name, share in shares.items()}
 
 
+def weigh_by_rarity(reports: Sequence[str], power: float) -> Tensor:
+    """How often each study is drawn: 1 / the share of its rarest observation, to this power; 1 without any: (S,)."""
+    table = observation_table(reports)
+    rarity = 1 / table.mean(0).clamp(min=1 / len(reports))  # (L,)
+    return (table * rarity).amax(dim=1).clamp(min=1) ** power
+
+
 class ToldFilms(torch.utils.data.Dataset):
     """The items of a training set with `observations` (L,), those of `names` that the report says are there."""
 
@@ -52,7 +59,7 @@ class ToldFilms(torch.utils.data.Dataset):
         self.table = observation_table(films.findings)[:, [LEARNED.index(name) for name in names]]
 
     def __len__(self) -> int:
-        return len(self.films)
+        return len(self.table)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.films[index] | {"observations": self.table[index]}

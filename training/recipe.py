@@ -43,6 +43,7 @@ STAGE_KEYS = (
     "config",
     "generation",
     "observations",
+    "rarity_power",
 )
 
 
@@ -76,6 +77,7 @@ class Recipe:
     max_length: int = 60  # words of a report, start mark included
     batch_size: int = 16  # studies a process and step
     group_by_length: bool = False  # batches of reports of about one length: less padding to compute
+    rarity_power: float = 0.0  # with it: studies are drawn by 1 / the share of their rarest observation, to this power
     accumulation: int = 1  # steps whose gradients are summed before the optimiser moves
     learning_rate: float = 5.0e-4  # everything but the backbone
     encoder_learning_rate: float = 1.0e-4  # the visual backbone; 0 freezes it
@@ -155,6 +157,8 @@ def parse_recipe(values: dict[str, Any]) -> Recipe:
         raise ValueError(f"`table_init` must be random or codes. Got {recipe.table_init!r}.")
     if recipe.film_copies < 0:
         raise ValueError(f"`film_copies` must be 0 or more. Got {recipe.film_copies}.")
+    if recipe.rarity_power < 0 or (recipe.rarity_power and not recipe.group_by_length):
+        raise ValueError(f"`rarity_power` must be 0 or more, with `group_by_length: true`. Got {recipe.rarity_power}.")
     if recipe.pretrain_steps < 0:
         raise ValueError(f"`pretrain_steps` must be 0 or more. Got {recipe.pretrain_steps}.")
     if recipe.pretrain_steps and not recipe.encoder_learning_rate:

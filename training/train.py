@@ -39,7 +39,7 @@ from .data import StudyFilms, collate_with
 from .errors import one_line
 from .film_cache import ReadFilms, cache_key, read_films
 from .image_tokenizer import parse_tokenizer_recipe, train_image_tokenizer
-from .observations import ToldFilms, choose_thresholds, fit_observations
+from .observations import ToldFilms, choose_thresholds, fit_observations, weigh_by_rarity
 from .pretrain import pretrain_backbone
 from .readers.habits import load_source
 from .readers.studies import is_phantom_set, load_studies
@@ -198,6 +198,7 @@ def _assemble(
         args=arguments,
         encoder_learning_rate=recipe.encoder_learning_rate,
         train_lengths=count_words(processor, findings) if recipe.group_by_length else None,
+        train_weights=weigh_by_rarity(findings, recipe.rarity_power) if recipe.rarity_power else None,
         train_dataset=ToldFilms(films, list(model.config.observations)) if model.config.observations else films,
         eval_dataset=StudyFilms(validation),
         data_collator=collate,

@@ -36,10 +36,17 @@ class ReportTrainer(Seq2SeqTrainer):
     optimizer: torch.optim.Optimizer | None
 
     def __init__(
-        self, *args: Any, encoder_learning_rate: float, train_lengths: Sequence[int] | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        encoder_learning_rate: float,
+        train_lengths: Sequence[int] | None = None,
+        train_weights: torch.Tensor | None = None,
+        **kwargs: Any,
     ) -> None:
-        """`train_lengths`: words of each training report, end mark included, to group batches by; None mixes them."""
+        """`train_lengths`: words of each training report, end mark included, to group batches by; None mixes them.
+        `train_weights`: how often each study is drawn for such batches; None: once an epoch."""
         super().__init__(*args, **kwargs)
+        self.train_weights = train_weights
         self.train_lengths = train_lengths
         self.mean_words = 0 if train_lengths is None else sum(train_lengths) / len(train_lengths)
         self.encoder_learning_rate = encoder_learning_rate
@@ -73,7 +80,7 @@ class ReportTrainer(Seq2SeqTrainer):
         if self.train_lengths is None:
             return super()._get_train_sampler(train_dataset)
         studies = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return AlikeLengths(self.train_lengths, studies, self.args.seed)
+        return AlikeLengths(self.train_lengths, studies, self.args.seed, self.train_weights)
 
     def compute_loss(self, model: Any, inputs: dict, return_outputs: bool = False, **kwargs: Any) -> Any:
         """The model's loss; its named parts are summed up for the log."""
