@@ -12,6 +12,7 @@ from radscribe.training.observations import (
     choose_thresholds,
     fit_observations,
     observation_table,
+    weigh_by_rarity,
 )
 
 NORMAL, LARGE = "The heart is normal in size. The lungs are clear.", "The heart is enlarged. No effusion."
@@ -51,6 +52,12 @@ def test_a_threshold_is_so_many_roots_of_the_share():
 
 def test_what_hardly_any_report_has_is_left_out():
     assert choose_thresholds([*REPORTS, "Pneumothorax."], 0.6).keys() == {"Cardiomegaly"}
+
+
+def test_studies_with_a_rare_observation_are_drawn_more_often():
+    weights = weigh_by_rarity(REPORTS, 0.5)
+    assert weights[:4].tolist() == [2, 1, 1, 1]  # a quarter of the studies have it
+    assert weigh_by_rarity(REPORTS, 0).tolist() == [1.0] * 40
 
 
 @pytest.mark.parametrize("factor", [0, -1.0])

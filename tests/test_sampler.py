@@ -1,6 +1,7 @@
 """Batches of reports of about one length, in an order that repeats."""
 
 import pytest
+import torch
 
 from radscribe.training.sampler import AlikeLengths
 
@@ -46,3 +47,17 @@ def test_other_studies_meet_in_another_epoch(sampler):
     first = {frozenset(batch) for batch in batches(sampler)}
     sampler.set_epoch(1)
     assert first != {frozenset(batch) for batch in batches(sampler)}
+
+
+def test_weights_say_how_often_a_study_is_drawn():
+    weights = torch.ones(len(LENGTHS))
+    weights[7] = len(LENGTHS)
+    sampler = AlikeLengths(LENGTHS, batch_size=8, seed=1, weights=weights)
+    drawn = list(sampler)
+    assert len(drawn) == len(LENGTHS) and 30 < drawn.count(7) < 75 and drawn == list(sampler)
+
+
+def test_weighted_batches_have_about_one_length_too():
+    sampler = AlikeLengths(LENGTHS, batch_size=8, seed=1, weights=torch.rand(len(LENGTHS)))
+    spreads = [max(LENGTHS[i] for i in batch) - min(LENGTHS[i] for i in batch) for batch in batches(sampler)]
+    assert max(spreads) <= 16

@@ -139,6 +139,18 @@ def test_the_mask_loss_is_logged_in_the_second_stage_alone(finished):
     assert "mask_loss" not in logs[0] and "mask_loss" in logs[1]
 
 
+@pytest.mark.slow
+def test_a_later_stage_may_tell_observations(overrides, tmp_path, monkeypatch):
+    monkeypatch.setattr("radscribe.training.observations.LEAST", 1)
+    told = {"max_steps": 2, "eval_steps": 2, "observations": 0.6, "rarity_power": 0.3, "config": {"hint_emphasis": 1.5}}
+    train("uar_phantom", overrides(tmp_path / "run", told, group_by_length=True))
+    first, last = (load_checkpoint(str(tmp_path / "run" / folder))[0] for folder in ("stage_1", ""))
+    assert first.encoder.observations is None and last.config.observations and last.config.hint_emphasis == 1.5
+    # The layer that names them is fitted: one row an observation, none as it was drawn.
+    biases = weights(tmp_path / "run")["encoder.observations.classify.bias"]
+    assert len(biases) == len(last.config.observations) and biases.max() < 0
+
+
 # Where the second stage starts
 
 

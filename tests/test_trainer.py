@@ -26,7 +26,7 @@ class TwoParts(nn.Module):
         )
         self.norm = nn.LayerNorm(2)
 
-    def forward(self, number):
+    def forward(self, number, labels=None):
         weight = self.norm.weight.sum() * 0
         return ModelOutput(
             loss=number.mean() + weight,
@@ -112,6 +112,17 @@ def test_both_learning_rates_follow_the_schedule(trainer):
 def test_the_loss_is_the_models(trainer):
     trainer = trainer()
     assert trainer.compute_loss(trainer.model, {"number": torch.tensor([1.0, 3.0])}).item() == 2
+
+
+def test_a_word_counts_as_much_in_short_batches_as_in_long_ones(trainer):
+    trainer = trainer()
+    trainer.train_lengths, trainer.mean_words = [3, 1], 2.0
+    model, numbers = trainer.model.train(), torch.tensor([5.0, 7.0])
+    losses = {}
+    for words in (1, 2, 4):
+        inputs = {"number": numbers, "labels": torch.full((2, words), 3)}
+        losses[words] = float(trainer.compute_loss(model, inputs))
+    assert losses == {1: 6.0 - 0.5 * 5.0, 2: 6.0, 4: 6.0 + 5.0}
 
 
 def test_component_losses_are_logged_as_means(trainer):

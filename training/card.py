@@ -13,6 +13,8 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedModel
 
+from .card_scores import METRICS, clinical, describe_results
+
 NAMES = {"mcsam": "MCSAM", "uar": "UAR"}
 TITLES = {
     "mcsam": "Memory-based Cross-modal Semantic Alignment",
@@ -27,15 +29,6 @@ PARTS = {
     "and a decoder with learnable prompt tokens.",
     "uar": "A frozen tokenizer turns films into discrete tokens, one orthonormal basis aligns tokens and words, and a "
     "decoder writes with a learnt mask in its cross-attention.",
-}
-METRICS = {"bleu_1": "BLEU-1", "bleu_2": "BLEU-2", "bleu_3": "BLEU-3", "bleu_4": "BLEU-4", "meteor": "METEOR"}
-METRICS |= {"rouge_l": "ROUGE-L", "cider": "CIDEr"}
-ANSWERS = {  # beside the model, see training/score_tables.py
-    "shuffled_images": "the model on another study's films",
-    "most_frequent_report": "the commonest report for every study",
-    "best_single_report": "the best single report for every study",
-    "nearest_neighbour": "the report of the nearest training study",
-    "best_constant": "the best constant findings for every study",
 }
 SOURCE_NAMES = {"phantom": "radscribe-phantoms", "mimic": "mimic-cxr-jpg", "iu": "iu-xray"}
 # Weights inherit the terms of what they were trained on: IU X-ray is CC BY-NC-ND 4.0, MIMIC-CXR credentialed.
@@ -97,12 +90,13 @@ def build_card(run: dict[str, Any], model: PreTrainedModel, scores: dict[str, An
         "patient with what it writes.",
         _describe_tokenizer(model),
         _describe_backbone(model),
+        _describe_observations(model),
         "## How to load",
         _describe_loading(model),
         "## How it was trained",
         _describe_training(run),
         "## Results",
-        _describe_results(scores),
+        describe_results(scores),
         "## Where it fails",
         _describe_failures(run, scores),
         _describe_terms(run),
@@ -148,7 +142,7 @@ def _eval_results(run: dict[str, Any], scores: dict[str, Any]) -> list[EvalResul
     protocol = {key: value for key, value in scores["protocol"].items() if isinstance(value, (str, int, float))}
     dataset = _dataset(run) or "chest-x-rays"
     figures = {METRICS.get(name, name): (name, value) for name, value in scores["scores"].items()}
-    figures |= {f"clinical F1 {name}": (f"clinical_f1_{name}", value) for name, value in _clinical(scores).items()}
+    figures |= {f"clinical F1 {name}": (f"clinical_f1_{name}", value) for name, value in clinical(scores).items()}
     if "finding_f1" in scores:
         figures["finding F1 (phantom exam)"] = ("finding_f1", scores["finding_f1"]["micro"])
     return [
@@ -165,12 +159,6 @@ def _eval_results(run: dict[str, Any], scores: dict[str, Any]) -> list[EvalResul
         for title, (name, value) in figures.items()
         if value is not None
     ]
-
-
-def _clinical(answer: dict[str, Any]) -> dict[str, float]:
-    """Micro and macro F1 over the 14 observations, uncertain as positive; {} for an answer without."""
-    averages = answer.get("clinical", {}).get("uncertain_positive", {}).get("14", {})
-    return {name: averages[name]["f1"] for name in ("micro", "macro") if name in averages}
 
 
 def _describe_tokenizer(model: PreTrainedModel) -> str:
@@ -202,6 +190,17 @@ def _describe_backbone(model: PreTrainedModel) -> str:
     name = getattr(backbone, "architecture", backbone.model_type)
     paper = "MedCLIP's ResNet-50" if model.config.model_type == "mcsam" else "a tokenizer, not a backbone"
     return f"Its films are read by `{name}`; the paper has {paper}."
+
+
+def _describe_observations(model: PreTrainedModel) -> str:
+    if not model.config.observations:
+        return ""
+    return (
+        f'The variant **"+ labels"**: it names {len(model.config.observations)} of CheXpert\'s observations from the '
+        "films and tells them to its decoder, which the paper has not. It has learnt them from what rules read off "
+        "the training reports, the rules of the labeller that `radscribe evaluate` scores with. Logits are in "
+        "`model.encoder(**inputs).observation_logits`; `model.generate(**inputs, observations=...)` tells it others."
+    )
 
 
 def _describe_loading(model: PreTrainedModel) -> str:
@@ -281,39 +280,6 @@ def _is_hub_name(value: str, recipe: dict[str, Any]) -> bool:
     return len(parts) == 2 and all(parts) and parts[0] not in local and not Path(value).exists()
 
 
-def _describe_results(scores: dict[str, Any] | None) -> str:
-    if scores is None:
-        return (
-            "No scores were handed to the export. `radscribe evaluate` writes them, beside answers that saw no film."
-        )
-    rows = {"the model": scores} | {
-        ANSWERS.get(name, name.replace("_", " ")): answer for name, answer in scores["beside"].items()
-    }
-    names = [name for name in METRICS if name in scores["scores"]]
-    has_exam = "finding_f1" in scores
-    clinical = [f"clinical F1 {name}" for name in _clinical(scores)]
-    head = ["answer", *(METRICS[name] for name in names), *clinical, "distinct reports"]
-    head += ["finding F1"] if has_exam else []
-    lines = [head, ["---"] * len(head)]
-    for title, answer in rows.items():
-        figures = [_figure(answer.get("scores", {}).get(name)) for name in names]
-        found = _clinical(answer)
-        figures += [_figure(found.get(name)) for name in _clinical(scores)]
-        f1 = [_figure(answer.get("finding_f1", {}).get("micro"))] if has_exam else []
-        lines.append([title, *figures, _figure(answer.get("distinct_reports")), *f1])
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    details = ", ".join(f"{key} {value}" for key, value in scores["protocol"].items())
-    details += f"; clinical F1 over the 14 CheXpert labels by the {scores['labeller']}" if clinical else ""
-    exam = (
-        "\n\nThe finding F1 is read from synthetic phantoms: it shows that the pipeline uses the image, not that it "
-    )
-    exam += "reads real films."
-    return (
-        f"Split {scores['split']}, {scores['studies']} studies; protocol: {details}. A model that beats no answer "
-        f"below it has learnt the language alone.\n\n{table}" + (exam if has_exam else "")
-    )
-
-
 def _describe_failures(run: dict[str, Any], scores: dict[str, Any] | None) -> str:
     failures = [
         "It writes in the manner of its training reports and names only what they name: rare findings are missed.",
@@ -343,10 +309,6 @@ def _describe_terms(run: dict[str, Any]) -> str:
         "own counsel. No image and no report is stored in these files; the weights may reproduce wording that is "
         "common in the training reports."
     )
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
 
 
 def _read_run(run: Path) -> dict[str, Any]:
