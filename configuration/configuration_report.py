@@ -115,11 +115,14 @@ class ReportConfig(PretrainedConfig):
 
 
 def check_observations(observations: dict[str, float] | None) -> dict[str, float]:
-    """Observations by name with their thresholds, none for None. Raises ValueError for no probability."""
+    """Observations by name with their thresholds, none for None. Raises ValueError for no probability.
+
+    They are rows of weights: in the order of their names, for a saved configuration is sorted.
+    """
     for name, threshold in (observations or {}).items():
         if not isinstance(threshold, (int, float)) or not 0 < threshold < 1:
             raise ValueError(f"`observations.{name}` must be a probability between 0 and 1. Got {threshold!r}.")
-    return dict(observations or {})
+    return dict(sorted((observations or {}).items()))
 
 
 def make_visual_config(encoder: SubConfig) -> PretrainedConfig:

@@ -62,6 +62,13 @@ def test_untold_it_is_what_the_films_show(make):
     assert_close(logits_of(model, films, None), logits_of(model, films, told([1, 0], [1, 0])))
 
 
+def test_a_saved_model_names_the_same(make, tmp_path):
+    model, films = make(observations={"Edema": 0.1, "Cardiomegaly": 0.9})  # a configuration is saved in sorted order
+    model.save_pretrained(tmp_path)
+    again = type(model).from_pretrained(tmp_path).encoder.observations
+    assert again.thresholds == model.encoder.observations.thresholds == [0.9, 0.1]
+
+
 def test_nothing_seen_is_a_hint_too(make):
     model, films = make()
     hints = model.encoder(**films, observations=told([0, 0], [1, 1])).hints

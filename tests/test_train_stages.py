@@ -142,7 +142,13 @@ def test_the_mask_loss_is_logged_in_the_second_stage_alone(finished):
 @pytest.mark.slow
 def test_a_later_stage_may_tell_observations(overrides, tmp_path, monkeypatch):
     monkeypatch.setattr("radscribe.training.observations.LEAST", 1)
-    told = {"max_steps": 2, "eval_steps": 2, "observations": 0.6, "rarity_power": 0.3, "config": {"hint_emphasis": 1.5}}
+    told = {
+        "max_steps": 2,
+        "eval_steps": 2,
+        "observations": 0.6,
+        "rarity_power": 0.3,
+        "config": {"hint_emphasis": 1.5},
+    }
     train("uar_phantom", overrides(tmp_path / "run", told, group_by_length=True))
     first, last = (load_checkpoint(str(tmp_path / "run" / folder))[0] for folder in ("stage_1", ""))
     assert first.encoder.observations is None and last.config.observations and last.config.hint_emphasis == 1.5

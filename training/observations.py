@@ -19,6 +19,7 @@ from .metrics.rule_labeller import OBSERVATIONS, POSITIVE, UNCERTAIN, label_repo
 
 LEARNED = [name for name in OBSERVATIONS if name != "No Finding"]
 STRENGTH = 3e-4  # scikit-learn's C: of 1e-5 to 1e-3 the best on IU X-ray's validation studies
+LEAST_SPREAD = 0.1  # of the channels' median spread
 LEAST = 5  # studies that must have an observation, or it is not learned
 
 
@@ -81,6 +82,8 @@ def fit_observations(model: PreTrainedModel, films: ToldFilms, collate: Callable
     hook.remove()
     model.train()
     scale = StandardScaler().fit(torch.cat(means).numpy())
+    # A channel that hardly varies says nothing, but its rounding errors, blown up to the size of the others, would.
+    scale.scale_ = scale.scale_.clip(min=LEAST_SPREAD * float(np.median(scale.scale_)))
     found = scale.transform(torch.cat(means).numpy())
     for row, told in enumerate(films.table.T):
         fitted = LogisticRegression(C=STRENGTH, max_iter=300).fit(found, told.numpy())

@@ -43,6 +43,7 @@ STAGE_KEYS = (
     "config",
     "generation",
     "observations",
+    "group_by_length",
     "rarity_power",
 )
 
