@@ -30,7 +30,7 @@ class ObservationHints(nn.Module):
         self.emphasis = config.hint_emphasis
         # Fitted before training, and not by the report: a threshold hands no gradient back.
         self.classify = nn.Linear(config.max_views * width, len(self.thresholds)).requires_grad_(False)
-        self.embed = nn.Embedding(len(self.thresholds) + 1, config.d_model)  # its last row: nothing is there
+        self.table = nn.Parameter(torch.empty(len(self.thresholds) + 1, config.d_model))  # its last row: nothing
 
     def forward(self, places: Tensor, view_mask: Tensor, told: Tensor | None = None) -> dict[str, Tensor]:
         """What the reader says of the films that `view_mask` (B, V) marks -> `observation_logits` (B, L), `hints`.
@@ -44,7 +44,7 @@ class ObservationHints(nn.Module):
             told = logits.sigmoid() >= logits.new_tensor(self.thresholds)
         told = told.to(logits.dtype)
         nothing = 1 - told.amax(dim=1, keepdim=True)
-        hints = torch.cat([told, nothing], dim=1) @ self.embed.weight  # (B, D)
+        hints = torch.cat([told, nothing], dim=1) @ self.table  # (B, D)
         return {"observation_logits": logits, "hints": hints if self.training else self.emphasis * hints}
 
     def hide(self, films: Tensor) -> Tensor:

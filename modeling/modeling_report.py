@@ -308,7 +308,7 @@ class ReportPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, ObservationHints):
-            nn.init.normal_(module.embed.weight)
+            nn.init.normal_(module.table)  # as large as a word behind its LayerNorm
 
     @classmethod
     def from_pretrained(cls, *args: Any, use_safetensors: bool = True, **kwargs: Any) -> Any:

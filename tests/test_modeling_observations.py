@@ -47,6 +47,13 @@ def test_a_model_that_names_nothing_has_no_such_layer(make):
     assert model.encoder.observations is None and model.encoder(**films).hints is None
 
 
+def test_hints_start_as_large_as_words_also_beside_trained_weights(make, tmp_path):
+    make(observations=None)[0].save_pretrained(tmp_path)
+    model = make()[0]
+    model = type(model).from_pretrained(tmp_path, config=model.config)
+    assert 0.7 < model.encoder.observations.table.std() < 1.4
+
+
 def test_what_is_told_changes_what_is_written(make):
     model, films = make()
     one, other = (logits_of(model, films, told(*rows)) for rows in ([[1, 0], [0, 0]], [[0, 1], [0, 0]]))
@@ -72,13 +79,13 @@ def test_a_saved_model_names_the_same(make, tmp_path):
 def test_nothing_seen_is_a_hint_too(make):
     model, films = make()
     hints = model.encoder(**films, observations=told([0, 0], [1, 1])).hints
-    table = model.encoder.observations.embed.weight
+    table = model.encoder.observations.table
     assert_close(hints, torch.stack([table[2], table[0] + table[1]]))
 
 
 def test_emphasis_counts_in_writing_alone(make):
     model, films = make(hint_emphasis=3.0)
-    plain = model.encoder.observations.embed.weight[2].expand(2, -1)
+    plain = model.encoder.observations.table[2].expand(2, -1)
     assert_close(model.encoder(**films, observations=told([0, 0], [0, 0])).hints, 3 * plain)
     assert_close(model.train().encoder(**films, observations=told([0, 0], [0, 0])).hints, plain)
 
@@ -107,7 +114,7 @@ def test_the_loss_does_not_reach_the_layer_that_names(make):
     model, films = make()
     model.train()(**films, labels=torch.tensor([[5, 6, 2], [7, 8, 2]])).loss.backward()
     assert model.encoder.observations.classify.weight.grad is None
-    assert model.encoder.observations.embed.weight.grad.abs().sum() > 0
+    assert model.encoder.observations.table.grad.abs().sum() > 0
 
 
 def test_a_tokenizer_whose_codes_are_no_vectors_is_refused():

@@ -19,6 +19,7 @@ from .metrics.rule_labeller import OBSERVATIONS, POSITIVE, UNCERTAIN, label_repo
 
 LEARNED = [name for name in OBSERVATIONS if name != "No Finding"]
 STRENGTH = 3e-4  # scikit-learn's C: of 1e-5 to 1e-3 the best on IU X-ray's validation studies
+PASSES = 2  # over the training films
 LEAST_SPREAD = 0.1  # of the channels' median spread
 LEAST = 5  # studies that must have an observation, or it is not learned
 
@@ -76,8 +77,9 @@ def fit_observations(model: PreTrainedModel, films: ToldFilms, collate: Callable
     means: list[Tensor] = []
     hook = layer.register_forward_pre_hook(lambda module, inputs: means.append(inputs[0].float().cpu()))
     model.eval()
-    for start in range(0, len(films), 32):
-        batch = collate([films[i] for i in range(start, min(start + 32, len(films)))])
+    for start in range(0, PASSES * len(films), 32):  # each pass sees other versions of the films
+        places = range(start, min(start + 32, PASSES * len(films)))
+        batch = collate([films[i % len(films)] for i in places])
         model.encoder(**{name: value.to(model.device) for name, value in batch.items() if name != "labels"})
     hook.remove()
     model.train()
@@ -85,7 +87,7 @@ def fit_observations(model: PreTrainedModel, films: ToldFilms, collate: Callable
     # A channel that hardly varies says nothing, but its rounding errors, blown up to the size of the others, would.
     scale.scale_ = scale.scale_.clip(min=LEAST_SPREAD * float(np.median(scale.scale_)))
     found = scale.transform(torch.cat(means).numpy())
-    for row, told in enumerate(films.table.T):
+    for row, told in enumerate(films.table.repeat(PASSES, 1).T):
         fitted = LogisticRegression(C=STRENGTH, max_iter=300).fit(found, told.numpy())
         weight = torch.from_numpy(fitted.coef_[0] / scale.scale_)  # the scaling becomes a part of the layer
         layer.weight[row] = weight
