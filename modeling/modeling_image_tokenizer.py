@@ -54,7 +54,7 @@ class ImageTokenizer(nn.Module):
     def encode(self, films: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def codebook(self) -> Tensor | None:
+    def codebook(self) -> Any:
         """The codes' own vectors (K, C); None for the dVAE, whose codes have none."""
         return None
 

@@ -340,3 +340,17 @@ def test_the_film_reader_must_fit_the_model(page, model):
 def test_uar_with_two_film_readers_is_refused(page):
     with pytest.raises(ValueError, match=r"needs `image_tokenizer`.* Got both\.$"):
         load_recipe(page(), ["model=uar", "image_tokenizer=runs/tok", "encoder=timm/resnet18"])
+
+
+def test_observations_need_a_frozen_reader():
+    with pytest.raises(
+        ValueError, match="^`observations` are named from what a frozen backbone reads; this one learns"
+    ):
+        load_recipe("mcsam_phantom", ["observations=0.5"])
+    assert load_recipe("uar_phantom", ["observations=0.5"]).observations == 0.5
+
+
+@pytest.mark.parametrize("overrides", [["rarity_power=0.3"], ["rarity_power=-1", "group_by_length=true"]])
+def test_rarity_needs_a_positive_power_and_batches_by_length(overrides):
+    with pytest.raises(ValueError, match="^`rarity_power` must be 0 or more, with `group_by_length: true`"):
+        load_recipe("mcsam_phantom", overrides)

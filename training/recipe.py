@@ -160,6 +160,11 @@ def parse_recipe(values: dict[str, Any]) -> Recipe:
         raise ValueError(f"`film_copies` must be 0 or more. Got {recipe.film_copies}.")
     if recipe.rarity_power < 0 or (recipe.rarity_power and not recipe.group_by_length):
         raise ValueError(f"`rarity_power` must be 0 or more, with `group_by_length: true`. Got {recipe.rarity_power}.")
+    if recipe.observations is not None and recipe.image_tokenizer is None and recipe.encoder_learning_rate > 0:
+        raise ValueError(
+            "`observations` are named from what a frozen backbone reads; this one learns. Set `encoder_learning_rate` "
+            "to 0, or `observations` to null."
+        )
     if recipe.pretrain_steps < 0:
         raise ValueError(f"`pretrain_steps` must be 0 or more. Got {recipe.pretrain_steps}.")
     if recipe.pretrain_steps and not recipe.encoder_learning_rate:
