@@ -34,6 +34,9 @@ class MCSAMConfig(ReportConfig):
         alignment_weight (`float`): weight of L_align beside L_gen.
         initial_temperature (`float`): first value of the learned InfoNCE temperature.
         num_prompts (`int`): learnable memory tokens before the words of the decoder; 0 leaves them out.
+        observations (`dict[str, float]`): what is named from the films and told to the decoder, "+ labels", each with
+            the probability from which on it counts as seen; None, as in the paper, leaves this out.
+        hint_emphasis (`float`): how many times what the decoder is told counts in writing; 1: as it learnt.
         initializer_range (`float`): standard deviation of fresh weights; None means D^-0.5.
 
     Raises:
@@ -71,6 +74,8 @@ class MCSAMConfig(ReportConfig):
         alignment_weight: float = 1.0,  # the printed sum L_gen + L_align has no weights
         initial_temperature: float = 0.07,  # MedCLIP, whose image encoder the paper starts from
         num_prompts: int = 10,  # our reading: size of a short prompt
+        observations: dict[str, float] | None = None,  # ours
+        hint_emphasis: float = 1.0,  # ours
         initializer_range: float | None = None,  # D^-0.5: what S5's Xavier comes to; 0.02 starves narrow models
         tie_word_embeddings: bool = True,
         **kwargs: Any,
@@ -91,6 +96,8 @@ class MCSAMConfig(ReportConfig):
             vocab_size=vocab_size,
             max_views=max_views,
             encoder_layers=encoder_layers,
+            observations=observations,
+            hint_emphasis=hint_emphasis,
             initializer_range=initializer_range,
             tie_word_embeddings=tie_word_embeddings,
             **kwargs,

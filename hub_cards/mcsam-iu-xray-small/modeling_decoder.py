@@ -41,14 +41,18 @@ class ReportDecoder(MarianDecoder):
         encoder_hidden_states: Tensor,
         encoder_attention_mask: Tensor,
         past_key_values: EncoderDecoderCache | None = None,
+        hints: Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPastAndCrossAttentions:
-        """States (R, T, D) of these words; `kwargs` are the stock decoder's."""
+        """States (R, T, D) of these words, to each of which its study's `hints` (S, D) are added; `kwargs` are the
+        stock decoder's."""
         films, mask = encoder_hidden_states, encoder_attention_mask
+        beams = len(inputs_embeds) // len(films)
+        if hints is not None:
+            inputs_embeds = inputs_embeds + _repeat(hints[:, None].to(inputs_embeds.dtype), beams)
         if past_key_values is not None and self._takes_short_way(inputs_embeds, past_key_values, kwargs):
             states = self._write(inputs_embeds, films, mask, past_key_values)
             return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=states, past_key_values=past_key_values)
-        beams = len(inputs_embeds) // len(films)
         return super().forward(
             inputs_embeds=inputs_embeds,
             encoder_hidden_states=_repeat(films, beams),

@@ -24,6 +24,7 @@ from transformers.models.bert.modeling_bert import BertEncoder
 from .configuration_mcsam import MCSAMConfig
 from .modeling_decoder import ReportDecoder, StudyCache
 from .modeling_losses import info_nce, text_fingerprints, word_cross_entropy
+from .modeling_observations import ObservationHints
 from .modeling_report import (
     FoldedTable,
     ReportEncoderOutput,
@@ -32,7 +33,9 @@ from .modeling_report import (
     VisualEncoder,
     VisualTokens,
     additive_mask,
+    as_places,
     check_views,
+    feature_width,
 )
 
 MAX_LOGIT_SCALE = math.log(100)  # MedCLIP's clamp of the learned 1 / temperature
@@ -164,6 +167,8 @@ class MCSAMEncoder(MCSAMPreTrainedModel):
         self.memory = MemoryBank(config) if config.memory_size else nn.Identity()
         self.alignment = SemanticAlignment(config) if config.sam_layers else None
         self.encoder = VisualEncoder(config.decoder, config.encoder_layers)
+        width = feature_width(self.visual.backbone)
+        self.observations = ObservationHints(config, width) if config.observations else None
         self.post_init()
 
     def forward(
@@ -171,19 +176,22 @@ class MCSAMEncoder(MCSAMPreTrainedModel):
         pixel_values: Any = None,  # Tensor | None: None where features stand for the films
         view_mask: Tensor | None = None,
         visual_features: Tensor | None = None,
+        observations: Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool = True,
     ) -> ReportEncoderOutput:
         """(B, V, C, H, W) and (B, V) -> F, z^v. Every view counts where `view_mask` is missing.
 
-        `visual_features` (B, V, ...) are what a frozen backbone says of the films, in their place.
+        `visual_features` (B, V, ...) are what a frozen backbone says of the films, in their place; `observations`
+        (B, L) of 0 and 1 what the decoder is told, in place of what the films show (modeling_observations.py).
 
         Raises:
             ValueError: `pixel_values` of another rank, more views than `max_views`, a study without a film.
         """
         view_mask = check_views(pixel_values, view_mask, self.config.max_views, visual_features)
-        visual, mask = self.visual(pixel_values, view_mask, visual_features)  # V: (B, N, D), (B, N)
+        features = self.visual.read(pixel_values, view_mask, visual_features)
+        visual, mask = self.visual.embed(features, view_mask)  # V: (B, N, D), (B, N)
         visual = self.memory(visual)  # V'
         encoded = self.encoder(visual, mask, output_attentions, output_hidden_states)
         hidden = encoded.last_hidden_state
@@ -195,7 +203,12 @@ class MCSAMEncoder(MCSAMPreTrainedModel):
                 # e^v is added to all that the decoder attends to: the one place that fits both "to the decoder"
                 # (abstract) and "to the visual encoder" (a secondary source); mcsam.md 8 row 16.
                 hidden = hidden + self.alignment.semantic(pooled)[:, None]
+        seen: dict[str, Tensor] = {}
+        if self.observations is not None:
+            hidden = self.observations.hide(hidden)
+            seen = self.observations(as_places(features), view_mask, observations)
         return ReportEncoderOutput(
+            **seen,
             last_hidden_state=hidden,
             visual_mask=mask,
             visual_semantics=semantics,
@@ -274,6 +287,7 @@ class MCSAMForConditionalGeneration(ReportGenerationMixin, MCSAMPreTrainedModel)
             attention_mask=word_mask,
             encoder_hidden_states=encoder_outputs.last_hidden_state,
             encoder_attention_mask=encoder_outputs.visual_mask,
+            hints=encoder_outputs.hints,
             past_key_values=None if cache is None else cache.for_decoder,
             use_cache=use_cache,
             **outputs,
@@ -332,5 +346,5 @@ class MCSAMForConditionalGeneration(ReportGenerationMixin, MCSAMPreTrainedModel)
     def create_masks_for_generate(attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
         """The 2-D mask as it is: only the decoder knows how many prompts stand before the words."""
         return attention_mask
-from .modeling_candidates import __doc__ as _  # noqa
 from .configuration_report import __doc__ as _  # noqa
+from .modeling_candidates import __doc__ as _  # noqa

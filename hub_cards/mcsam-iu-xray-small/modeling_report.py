@@ -18,9 +18,10 @@ from transformers.models.siglip.modeling_siglip import SiglipEncoder
 
 from .modeling_candidates import FixedNoise, as_labels, check_candidates, choose, mean_log_likelihood
 from .modeling_decoder import StudyCache
+from .modeling_observations import ObservationHints
 
 # What encoders take: of a study, and so never repeated for the beams that write its report.
-FILM_INPUTS = ("pixel_values", "view_mask", "visual_features", "visual_ids")
+FILM_INPUTS = ("pixel_values", "view_mask", "visual_features", "visual_ids", "observations")
 
 
 @dataclass
@@ -31,6 +32,8 @@ class ReportEncoderOutput(ModelOutput):
         last_hidden_state: visual tokens as the decoder attends to them, (B, N, D).
         visual_mask: 1 where a visual token belongs to a film, (B, N).
         visual_semantics: the study's films in the space shared with reports, (B, D); None without alignment.
+        observation_logits: of each observation that the configuration names, (B, L); None where it names none.
+        hints: what the decoder is told of them, (B, D).
         hidden_states: on request, what goes into each layer and what leaves the last one, (B, N, D) each.
         attentions: on request, of each layer (B, heads, N, N); eager attention alone has them.
     """
@@ -38,6 +41,8 @@ class ReportEncoderOutput(ModelOutput):
     last_hidden_state: Tensor | None = None
     visual_mask: Any = None  # a Tensor; None is the form that ModelOutput asks for
     visual_semantics: Any = None
+    observation_logits: Any = None
+    hints: Any = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
 
@@ -130,6 +135,11 @@ def check_views(
     return view_mask.long()
 
 
+def as_places(features: Tensor) -> Tensor:
+    """A grid (films, channels, h, w) as tokens (films, N_view, channels), which stay as they are."""
+    return features.flatten(2).transpose(1, 2) if features.dim() == 4 else features
+
+
 class VisualTokens(nn.Module):
     """Films of a study to one sequence of visual tokens, the views one behind the other (mcsam.md section 1).
 
@@ -157,17 +167,24 @@ class VisualTokens(nn.Module):
 
         `features` (B, V, ...) stand for the films where a frozen backbone has read them before.
         """
-        B, V = view_mask.shape
+        return self.embed(self.read(pixel_values, view_mask, features), view_mask)
+
+    def read(self, pixel_values: Any, view_mask: Tensor, features: Tensor | None = None) -> Tensor:
+        """What the backbone says of the films that `view_mask` marks, a grid (films, channels, h, w) or tokens
+        (films, N_view, channels)."""
         valid = view_mask.flatten().bool()
         # Empty views are left out, not computed and masked: blank films would enter the batch statistics.
         if features is None:
             films = pixel_values.flatten(0, 1)[valid].contiguous(memory_format=torch.channels_last)  # convolves faster
-            features = self.backbone(pixel_values=films).last_hidden_state
-        else:
-            features = features.flatten(0, 1)[valid].to(self.project.weight.dtype)
+            return self.backbone(pixel_values=films).last_hidden_state
+        return features.flatten(0, 1)[valid].to(self.project.weight.dtype)
+
+    def embed(self, features: Tensor, view_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of the marked films -> tokens (B, V * N_view, D) and their mask (B, V * N_view) of 0/1."""
+        B, V = view_mask.shape
         tokens = self._project_films(features)  # (films, N_view, D)
         padded = tokens.new_zeros(B * V, *tokens.shape[1:])
-        padded[valid] = tokens
+        padded[view_mask.flatten().bool()] = tokens
         padded = padded.view(B, V, *tokens.shape[1:]) + self.view_embedding.weight[:V, None].to(tokens.dtype)
         mask = view_mask[..., None].expand(-1, -1, tokens.shape[1])
         return padded.flatten(1, 2), mask.flatten(1, 2)
@@ -176,10 +193,8 @@ class VisualTokens(nn.Module):
         """A grid (films, channels, h, w) or tokens (films, N_view, channels) -> (films, N_view, D)."""
         is_grid = features.dim() == 4
         height, width = features.shape[-2:]
-        if is_grid:
-            features = features.flatten(2).transpose(1, 2)  # (films, N_view, channels)
         # R2GenCMN takes ReLU here. We normalise: small fresh features would drown in the positions added to them.
-        tokens = self.dropout(self.norm(self.project(features)))
+        tokens = self.dropout(self.norm(self.project(as_places(features))))
         return tokens + grid_positions(height, width, tokens.shape[-1], tokens) if is_grid else tokens
 
 
@@ -289,6 +304,11 @@ class ReportPreTrainedModel(PreTrainedModel):
     main_input_name = "pixel_values"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, ObservationHints):
+            nn.init.normal_(module.table)  # as large as a word behind its LayerNorm
 
     @classmethod
     def from_pretrained(cls, *args: Any, use_safetensors: bool = True, **kwargs: Any) -> Any:

@@ -28,6 +28,9 @@ class ReportConfig(PretrainedConfig):
         vocab_size (`int`): words of the tokenizer, special tokens included.
         max_views (`int`): most images of one study.
         encoder_layers (`int`): Transformer layers over the visual tokens.
+        observations (`dict[str, float]`): what is named from the films and told to the decoder, each with the
+            probability from which on it counts as seen; None leaves this out. See modeling_observations.py.
+        hint_emphasis (`float`): how many times what the decoder is told of them counts in writing; 1: as it learnt.
         initializer_range (`float`): standard deviation of fresh weights; None means D^-0.5.
 
     Raises:
@@ -42,6 +45,8 @@ class ReportConfig(PretrainedConfig):
         vocab_size: int = 4000,
         max_views: int = 2,
         encoder_layers: int = 3,
+        observations: dict[str, float] | None = None,
+        hint_emphasis: float = 1.0,
         pad_token_id: int = 0,
         bos_token_id: int = 1,
         eos_token_id: int = 2,
@@ -52,6 +57,8 @@ class ReportConfig(PretrainedConfig):
         self.vocab_size = vocab_size
         self.max_views = max_views
         self.encoder_layers = encoder_layers
+        self.observations = check_observations(observations)
+        self.hint_emphasis = hint_emphasis
         special = {"pad_token_id": pad_token_id, "bos_token_id": bos_token_id, "eos_token_id": eos_token_id}
         special["decoder_start_token_id"] = decoder_start_token_id
         self.decoder = make_decoder_config(decoder, self.decoder_sizes, vocab_size, special)
@@ -105,6 +112,17 @@ class ReportConfig(PretrainedConfig):
                 raise ValueError(f"`d_model` ({self.d_model}) must be a multiple of `{name}`. Got {count}.")
         if self.d_model % 4:
             raise ValueError(f"`d_model` must be a multiple of 4 (2-D sine positions). Got {self.d_model}.")
+
+
+def check_observations(observations: dict[str, float] | None) -> dict[str, float]:
+    """Observations by name with their thresholds, none for None. Raises ValueError for no probability.
+
+    They are rows of weights: in the order of their names, for a saved configuration is sorted.
+    """
+    for name, threshold in (observations or {}).items():
+        if not isinstance(threshold, (int, float)) or not 0 < threshold < 1:
+            raise ValueError(f"`observations.{name}` must be a probability between 0 and 1. Got {threshold!r}.")
+    return dict(sorted((observations or {}).items()))
 
 
 def make_visual_config(encoder: SubConfig) -> PretrainedConfig:

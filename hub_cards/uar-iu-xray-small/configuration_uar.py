@@ -40,6 +40,9 @@ class UARConfig(ReportConfig):
         mask_scale (`float`): k of Eq. 11.
         mask_weight (`float`): weight of L_Mask.
         loss_reduction (`str`): "mean" over words and mask cells, or "sum" over a report as printed.
+        observations (`dict[str, float]`): what is named from the films and told to the decoder, "+ labels", each with
+            the probability from which on it counts as seen; None, as in the paper, leaves this out.
+        hint_emphasis (`float`): how many times what the decoder is told counts in writing; 1: as it learnt.
         initializer_range (`float`): standard deviation of fresh weights; None means D^-0.5.
 
     Raises:
@@ -83,6 +86,8 @@ class UARConfig(ReportConfig):
         mask_scale: float = 1000.0,  # paper: "e.g., 1,000"
         mask_weight: float = 1.0,  # paper: lambda 3
         loss_reduction: str = "mean",  # our reading 15, 16: the sum over 60 x 392 cells would drown the words
+        observations: dict[str, float] | None = None,  # ours
+        hint_emphasis: float = 1.0,  # ours
         initializer_range: float | None = None,  # our reading: D^-0.5, what Xavier comes to
         tie_word_embeddings: bool = False,  # paper: the head is a fully connected layer of its own
         **kwargs: Any,
@@ -108,6 +113,8 @@ class UARConfig(ReportConfig):
             vocab_size=vocab_size,
             max_views=max_views,
             encoder_layers=encoder_layers,
+            observations=observations,
+            hint_emphasis=hint_emphasis,
             initializer_range=initializer_range,
             tie_word_embeddings=tie_word_embeddings,
             **kwargs,

@@ -54,6 +54,10 @@ class ImageTokenizer(nn.Module):
     def encode(self, films: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def codebook(self) -> Any:
+        """The codes' own vectors (K, C); None for the dVAE, whose codes have none."""
+        return None
+
 
 class CodebookTokenizer(ImageTokenizer):
     """z_l = arg max_v of the dVAE encoder's logits."""
@@ -81,6 +85,9 @@ class VQTokenizer(ImageTokenizer):
     def encode(self, films: Tensor) -> Tensor:
         hidden = self.model.quant_conv(self.model.encoder(fold_pixels(films, self.model.config)))
         return self.model.quantize(hidden)[2].view(len(films), -1)  # (n, L)
+
+    def codebook(self) -> Tensor:
+        return self.model.quantize.embedding.weight
 
 
 class VisualWords(PreTrainedModel):
@@ -128,6 +135,9 @@ class WordsTokenizer(ImageTokenizer):
 
     def encode(self, films: Tensor) -> Tensor:
         return self.model(films)  # (n, L)
+
+    def codebook(self) -> Tensor:
+        return self.model.codebook.weight
 
 
 KINDS: dict[str, type] = {"janus_vqgan": VQTokenizer, "visual_words": WordsTokenizer}

@@ -24,6 +24,7 @@ from .configuration_uar import UARConfig
 from .modeling_decoder import NEEDS_CACHE_POSITION, ReportDecoder
 from .modeling_image_tokenizer import make_image_tokenizer
 from .modeling_losses import IGNORED, report_cross_entropy, text_fingerprints, triplet_loss, word_cross_entropy
+from .modeling_observations import ObservationHints
 from .modeling_report import (
     FoldedTable,
     ReportEncoderOutput,
@@ -32,7 +33,9 @@ from .modeling_report import (
     ReportPreTrainedModel,
     VisualEncoder,
     VisualTokens,
+    as_places,
     check_views,
+    feature_width,
     grid_positions,
 )
 
@@ -210,6 +213,7 @@ class UAREncoder(UARPreTrainedModel):
         self.codes = FoldedTable()
         self.norm = nn.LayerNorm(D)
         self.encoder = VisualEncoder(config.decoder, config.encoder_layers)
+        self.observations = ObservationHints(config, self._place_width()) if config.observations else None
         self.post_init()
 
     def forward(
@@ -218,13 +222,15 @@ class UAREncoder(UARPreTrainedModel):
         view_mask: Any = None,  # Tensor | None: None where no view is missing
         visual_ids: Tensor | None = None,
         visual_features: Tensor | None = None,
+        observations: Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool = True,
     ) -> ReportEncoderOutput:
         """Films (B, V, C, H, W), or their token ids (B, V, L), and (B, V) -> encoded tokens and the pooled F^I.
 
-        `visual_features` are what a frozen backbone says of the films, where there is one in place of LSU.
+        `visual_features` are what a frozen backbone says of the films, where there is one in place of LSU;
+        `observations` (B, L) of 0 and 1 what the decoder is told, in place of what the films show.
 
         Raises:
             ValueError: `pixel_values` of another shape, more views than `max_views`, a study without a film.
@@ -233,7 +239,9 @@ class UAREncoder(UARPreTrainedModel):
         read = visual_features if visual_ids is None else visual_ids
         view_mask = check_views(pixel_values, view_mask, self.config.max_views, read)
         if self.config.encoder is not None:
-            tokens, mask = self.visual(pixel_values, view_mask, visual_features)
+            features = self.visual.read(pixel_values, view_mask, visual_features)
+            tokens, mask = self.visual.embed(features, view_mask)
+            places = as_places(features)
             aligned = tokens if self.aligner is None else self.aligner(tokens)
             hidden = self.norm(aligned)  # positions are in these tokens already, as in R2GenCMN
         else:
@@ -243,14 +251,31 @@ class UAREncoder(UARPreTrainedModel):
             hidden = self._place(self.norm(aligned)).flatten(1, 2)
             aligned = aligned.flatten(1, 2)
         encoded = self.encoder(hidden, mask, output_attentions, output_hidden_states)
+        hidden = encoded.last_hidden_state
+        seen: dict[str, Tensor] = {}
+        if self.observations is not None:
+            if self.config.encoder is None:  # the codes' own vectors: of W_I, which learns, nothing could be fitted
+                places = F.embedding(ids[view_mask.bool()], self.unifier.tokenizer.codebook())
+            hidden = self.observations.hide(hidden)
+            seen = self.observations(places.to(hidden.dtype), view_mask, observations)
         return ReportEncoderOutput(
-            last_hidden_state=encoded.last_hidden_state,
+            **seen,
+            last_hidden_state=hidden,
             visual_mask=mask,
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
             # L_Global needs one vector a study: the mean over its tokens (our reading 8).
             visual_semantics=mean_of(aligned, mask),
         )
+
+    def _place_width(self) -> int:
+        """Numbers that the frozen film reader says of a place."""
+        if self.config.encoder is not None:
+            return feature_width(self.visual.backbone)
+        codes = self.unifier.tokenizer.codebook()
+        if codes is None:
+            raise ValueError("`observations` need a tokenizer whose codes are vectors; the dVAE's are not. Drop them.")
+        return codes.shape[1]
 
     def _check_read(self, ids: Tensor | None, features: Tensor | None) -> None:
         """Raise for what another film reader than this model's would say."""
@@ -328,6 +353,7 @@ class UARForConditionalGeneration(ReportGenerationMixin, UARPreTrainedModel):
             attention_mask=word_mask,
             encoder_hidden_states=encoder_outputs.last_hidden_state,
             encoder_attention_mask=self._cross_mask(encoder_outputs.visual_mask, position, words.dtype),
+            hints=encoder_outputs.hints,
             past_key_values=cache,
             use_cache=use_cache,
             **outputs,
@@ -373,6 +399,6 @@ class UARForConditionalGeneration(ReportGenerationMixin, UARPreTrainedModel):
             losses["mask_loss"] = self.refiner.loss(labels != IGNORED, tokens, config.loss_reduction)
             loss = loss + config.mask_weight * losses["mask_loss"]
         return {"loss": loss} | losses
+from .configuration_report import __doc__ as _  # noqa
 from .modeling_candidates import __doc__ as _  # noqa
 from .configuration_image_tokenizer import __doc__ as _  # noqa
-from .configuration_report import __doc__ as _  # noqa
