@@ -204,6 +204,8 @@ class MCSAMEncoder(MCSAMPreTrainedModel):
                 # (abstract) and "to the visual encoder" (a secondary source); mcsam.md 8 row 16.
                 hidden = hidden + self.alignment.semantic(pooled)[:, None]
         seen: dict[str, Tensor] = {}
+        if self.observations is None and observations is not None:
+            raise ValueError("`observations` cannot be told to this model: its configuration names none.")
         if self.observations is not None:
             hidden = self.observations.hide(hidden)
             seen = self.observations(as_places(features), view_mask, observations)

@@ -205,7 +205,7 @@ def test_the_cache_counts_words_not_prompts(model, batch):
 
 def test_the_encoder_runs_once_a_generation(model, batch):
     calls = []
-    model.encoder.visual.register_forward_hook(lambda *_: calls.append(1))
+    model.encoder.visual.backbone.register_forward_hook(lambda *_: calls.append(1))
     write(model, batch, num_beams=3)
     assert len(calls) == 1
 

@@ -54,6 +54,12 @@ def test_hints_start_as_large_as_words_also_beside_trained_weights(make, tmp_pat
     assert 0.7 < model.encoder.observations.table.std() < 1.4
 
 
+def test_a_model_that_names_nothing_cannot_be_told(make):
+    model, films = make(observations=None)
+    with pytest.raises(ValueError, match="^`observations` cannot be told to this model"):
+        model.encoder(**films, observations=told([1, 0], [0, 1]))
+
+
 def test_what_is_told_changes_what_is_written(make):
     model, films = make()
     one, other = (logits_of(model, films, told(*rows)) for rows in ([[1, 0], [0, 0]], [[0, 1], [0, 0]]))

@@ -60,6 +60,19 @@ def test_studies_with_a_rare_observation_are_drawn_more_often():
     assert weigh_by_rarity(REPORTS, 0).tolist() == [1.0] * 40
 
 
+def test_reports_without_any_observation_are_refused():
+    with pytest.raises(ValueError, match="^`observations`: none is in 5 training reports or more"):
+        choose_thresholds([NORMAL] * 20, 0.6)
+
+
+def test_what_all_reports_have_is_not_fitted(monkeypatch):
+    monkeypatch.setattr(Films, "findings", [LARGE] * 40)
+    model = make_mcsam(observations={"Cardiomegaly": 0.3})
+    before = model.encoder.observations.classify.weight.clone()
+    fit_observations(model, ToldFilms(Films(32), ["Cardiomegaly"]), collate)
+    assert torch.equal(model.encoder.observations.classify.weight, before)
+
+
 @pytest.mark.parametrize("factor", [0, -1.0])
 def test_a_factor_must_be_positive(factor):
     with pytest.raises(ValueError, match=r"^`observations` must be above 0\. Got "):

@@ -218,6 +218,23 @@ def set_generation(model: PreTrainedModel, recipe: Recipe, processor: ReportProc
     model.generation_config = GenerationConfig(**values)
 
 
+def reads_tokens(model: PreTrainedModel) -> bool:
+    """Whether a frozen image tokenizer reads the films, and no visual backbone."""
+    return getattr(model.config, "image_tokenizer", None) is not None
+
+
+def set_backbone(model: PreTrainedModel, recipe: Recipe) -> None:
+    """A visual backbone, where the model has one, laid out for speed and frozen where the recipe says so."""
+    if not reads_tokens(model):
+        # Convolutions run faster on images whose channels lie side by side in memory; the result is the same.
+        backbone = model.encoder.visual.backbone.to(memory_format=torch.channels_last)
+        backbone.requires_grad_(recipe.encoder_learning_rate > 0)
+        if model.config.observations and recipe.encoder_learning_rate > 0:
+            raise ValueError("This model names observations from a frozen backbone. Set `encoder_learning_rate` to 0.")
+    if model.config.observations:
+        model.encoder.observations.classify.requires_grad_(False)  # loading forgets it
+
+
 def _fill_memory(model: PreTrainedModel, recipe: Recipe, processor: ReportProcessor, findings: list[str]) -> None:
     config = model.config
     print(f"memory: {config.memory_size} vectors by `{recipe.memory_init}` from the reports", file=sys.stderr)

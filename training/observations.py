@@ -37,12 +37,14 @@ def choose_thresholds(reports: Sequence[str], factor: float) -> dict[str, float]
     the threshold has to fall with the share, but not as fast.
 
     Raises:
-        ValueError: a factor that is no positive number.
+        ValueError: a factor that is no positive number; reports of which hardly any has an observation.
     """
     if factor <= 0:
         raise ValueError(f"`observations` must be above 0. Got {factor}.")
     counts = dict(zip(LEARNED, observation_table(reports).sum(0).tolist(), strict=True))
     shares = {name: count / len(reports) for name, count in counts.items() if count >= LEAST}
+    if not shares:
+        raise ValueError(f"`observations`: none is in {LEAST} training reports or more. Set it to null.")
     return {name: round(min(0.9, factor * share**0.5), 4) for name, share in shares.items()}
 
 
@@ -88,6 +90,8 @@ def fit_observations(model: PreTrainedModel, films: ToldFilms, collate: Callable
     scale.scale_ = scale.scale_.clip(min=LEAST_SPREAD * float(np.median(scale.scale_)))
     found = scale.transform(torch.cat(means).numpy())
     for row, told in enumerate(films.table.repeat(PASSES, 1).T):
+        if told.min() == told.max():
+            continue  # nothing to tell apart: what the layer knows stays
         fitted = LogisticRegression(C=STRENGTH, max_iter=300).fit(found, told.numpy())
         weight = torch.from_numpy(fitted.coef_[0] / scale.scale_)  # the scaling becomes a part of the layer
         layer.weight[row] = weight

@@ -34,7 +34,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from ..processing.augmentation_cxr import CXRAugmentation
 from ..processing.processing_report import ReportProcessor
 from .backbone import parse_backbone_recipe, train_backbone
-from .build import build_model, build_processor, load_checkpoint, set_generation
+from .build import build_model, build_processor, load_checkpoint, reads_tokens, set_backbone, set_generation
 from .data import StudyFilms, collate_with
 from .errors import one_line
 from .film_cache import ReadFilms, cache_key, read_films
@@ -144,7 +144,7 @@ def run_stage(recipe: Recipe, resume: bool = False, changes: dict[str, Any] | No
             _pretraining_arguments(recipe),
             run / "pretraining.jsonl",
         )
-    if recipe.observations is not None and checkpoint is None:
+    if trainer.model.config.observations and checkpoint is None:
         fit_observations(trainer.model, trainer.train_dataset, trainer.data_collator)
     trainer.train(resume_from_checkpoint=checkpoint)
     metrics = trainer.evaluate(metric_key_prefix="best")  # the best checkpoint is loaded by now
@@ -177,9 +177,10 @@ def _assemble(
                 "the recipe says of them does not count",
                 file=sys.stderr,
             )
-        if recipe.observations is not None:
-            changes = (changes or {}) | {"observations": choose_thresholds(findings, recipe.observations)}
         model, processor = load_checkpoint(recipe.init_from, **(changes or {}))
+        if recipe.observations is not None and not model.config.observations:  # else it keeps those it knows
+            told = {"observations": choose_thresholds(findings, recipe.observations)}
+            model, processor = load_checkpoint(recipe.init_from, **(changes or {}) | told)
     else:
         processor = build_processor(recipe, findings)
         model = build_model(recipe, processor, findings)
@@ -188,7 +189,7 @@ def _assemble(
         print(f"{crowded} training studies have more than {views} films: the first {views} are read", file=sys.stderr)
     set_generation(model, recipe, processor)
     _try_generation(model, processor, recipe.generation)
-    _set_backbone(model, recipe)
+    set_backbone(model, recipe)
     references = processor.batch_decode(processor(text=list(validation["findings"]))["labels"], clean=True)
     collate = collate_with(processor, model.config.max_views)
     arguments = _arguments(recipe)
@@ -218,19 +219,6 @@ def _check_select(recipe: Recipe, is_phantom: bool) -> None:
         raise ValueError(f"`select_by` must be a metric of these studies: {known}. Got {recipe.select_by!r}.")
 
 
-def _reads_tokens(model: PreTrainedModel) -> bool:
-    """Whether a frozen image tokenizer reads the films, and no visual backbone."""
-    return getattr(model.config, "image_tokenizer", None) is not None
-
-
-def _set_backbone(model: PreTrainedModel, recipe: Recipe) -> None:
-    """A visual backbone, where the model has one, laid out for speed and frozen where the recipe says so."""
-    if not _reads_tokens(model):
-        # Convolutions run faster on images whose channels lie side by side in memory; the result is the same.
-        backbone = model.encoder.visual.backbone.to(memory_format=torch.channels_last)
-        backbone.requires_grad_(recipe.encoder_learning_rate > 0)
-
-
 def _training_set(
     recipe: Recipe, training: datasets.Dataset, model: PreTrainedModel, processor: ReportProcessor
 ) -> StudyFilms | ReadFilms:
@@ -241,7 +229,7 @@ def _training_set(
     films = StudyFilms(training, augmentation, keep=fitted if recipe.keep_films else None, shrink=shrink)
     if not recipe.film_copies:
         return films
-    tokens = _reads_tokens(model)
+    tokens = reads_tokens(model)
     if not tokens and recipe.encoder_learning_rate > 0:
         raise ValueError(
             "`film_copies` keeps what a frozen backbone reads; this one learns. Set `encoder_learning_rate` to 0, or "

@@ -86,7 +86,9 @@ class ReportTrainer(Seq2SeqTrainer):
         """The model's loss; its named parts are summed up for the log."""
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
         if model.training:
-            if self.train_lengths is not None:  # else reports get short: a word of a short batch would count for more
+            if (
+                self.train_lengths is not None and self._learns_means()
+            ):  # else reports get short: a word of a short batch would count for more
                 share = (inputs["labels"] != IGNORED).sum() / (self.mean_words * len(inputs["labels"]))
                 loss = loss + (share - 1) * outputs["generation_loss"]
             self.component_count += 1
@@ -94,6 +96,10 @@ class ReportTrainer(Seq2SeqTrainer):
                 if name.endswith("_loss") and value is not None:
                     self.component_sums[name] = self.component_sums[name] + value.detach().float()
         return (loss, outputs) if return_outputs else loss
+
+    def _learns_means(self) -> bool:
+        """Whether the model's loss is a mean over words; a sum counts each word alike already."""
+        return getattr(getattr(self.model, "config", None), "loss_reduction", "mean") == "mean"
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the component losses since the last training line."""

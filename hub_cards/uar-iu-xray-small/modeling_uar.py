@@ -253,6 +253,8 @@ class UAREncoder(UARPreTrainedModel):
         encoded = self.encoder(hidden, mask, output_attentions, output_hidden_states)
         hidden = encoded.last_hidden_state
         seen: dict[str, Tensor] = {}
+        if self.observations is None and observations is not None:
+            raise ValueError("`observations` cannot be told to this model: its configuration names none.")
         if self.observations is not None:
             if self.config.encoder is None:  # the codes' own vectors: of W_I, which learns, nothing could be fitted
                 places = F.embedding(ids[view_mask.bool()], self.unifier.tokenizer.codebook())
