@@ -32,6 +32,6 @@ def test_each_snippet_runs(index, checkpoint, exports, tmp_path, monkeypatch):
 def test_the_section_s_command_makes_the_folder_it_names(radscribe, checkpoint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(checkpoint, "runs/demo")
-    command = re.search(r"^radscribe (export .*)$", README, re.MULTILINE)
+    command = re.search(r"^radscribe (export .*)$", README.split("\n## Use it\n")[1], re.MULTILINE)
     assert command is not None and radscribe(*command.group(1).split())[0] == 0
     assert Path("hub/demo/pipeline_report.py").exists() and "radscribe" in sys.modules
