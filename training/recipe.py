@@ -65,9 +65,7 @@ class Recipe:
     )
     config: dict[str, Any] = dataclasses.field(default_factory=dict)  # sizes of the model
     memory_init: str = "ot"  # MCSAM's bank: ot | kmeans | random
-    observations: float | None = (
-        None  # tell the decoder CheXpert's, seen from so many roots of their share on; null: no
-    )
+    observations: float | None = None  # tell CheXpert's, seen from so many roots of their share on; null: no
     table_init: str = "random"  # UAR's W_I: random | codes, the image tokenizer's own vectors
     image_processor: dict[str, Any] = dataclasses.field(default_factory=dict)
     augmentation: dict[str, Any] | None = None  # train-time changes of a film; null: none

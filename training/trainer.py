@@ -86,9 +86,8 @@ class ReportTrainer(Seq2SeqTrainer):
         """The model's loss; its named parts are summed up for the log."""
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
         if model.training:
-            if (
-                self.train_lengths is not None and self._learns_means()
-            ):  # else reports get short: a word of a short batch would count for more
+            # Else reports get short: a word of a short batch would count for more.
+            if self.train_lengths is not None and self._learns_means():
                 share = (inputs["labels"] != IGNORED).sum() / (self.mean_words * len(inputs["labels"]))
                 loss = loss + (share - 1) * outputs["generation_loss"]
             self.component_count += 1
