@@ -340,11 +340,14 @@ def main() -> None:
         _quiet_transformers()
     try:
         app(prog_name="radscribe")
-    except (ValueError, OSError, ImportError) as error:
-        if debug:
-            raise
-        from .training.errors import one_line
+    except Exception as error:
+        from .training.errors import REQUEUE, Stopped, one_line
 
+        if isinstance(error, Stopped):
+            print(error, file=sys.stderr)
+            sys.exit(REQUEUE)
+        if debug or not isinstance(error, (ValueError, OSError, ImportError)):
+            raise
         print(f"Error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
 

@@ -1,7 +1,7 @@
 """Losses as pure functions: word cross-entropy (teacher forcing), symmetric InfoNCE and the hardest-negative triplet.
 
 Shapes: B studies of this process, G studies of all processes, T words, D width.
-The contrastive losses gather their batch across ranks: with one process G = B.
+The contrastive losses gather their batch across ranks, unless asked not to: with one process G = B.
 """
 
 import torch
@@ -40,12 +40,14 @@ def gather_rows(rows: Tensor) -> Tensor:
     return torch.cat(dist_nn.all_gather(rows.contiguous()))
 
 
-def info_nce(visual: Tensor, text: Tensor, scale: Tensor, fingerprints: Tensor) -> Tensor:
+def info_nce(visual: Tensor, text: Tensor, scale: Tensor, fingerprints: Tensor, everywhere: bool = True) -> Tensor:
     """Symmetric InfoNCE with in-batch negatives (mcsam.md section 3): (B, D), (B, D), (), (B,) -> ().
 
     `visual` and `text` are unit vectors, row i of one matching row i of the other; `scale` is 1 / temperature.
+    `everywhere`: with the batches of all ranks; else each rank with its own, G = B.
     """
-    visual, text, fingerprints = gather_rows(visual), gather_rows(text), gather_rows(fingerprints)
+    if everywhere:
+        visual, text, fingerprints = gather_rows(visual), gather_rows(text), gather_rows(fingerprints)
     scores = scale * visual @ text.T  # (G, G)
     # Plain InfoNCE takes every other report as a negative. Two studies with the very same report (frequent for normal
     # films) are no negatives of each other, so their cells are left out; the paper's remedy, if any, is unknown.
@@ -56,15 +58,19 @@ def info_nce(visual: Tensor, text: Tensor, scale: Tensor, fingerprints: Tensor) 
     return (F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target)) / 2
 
 
-def triplet_loss(visual: Tensor, text: Tensor, margin: float, fingerprints: Tensor, negatives: str) -> Tensor:
+def triplet_loss(
+    visual: Tensor, text: Tensor, margin: float, fingerprints: Tensor, negatives: str, everywhere: bool = True
+) -> Tensor:
     """L_Global, a hinge against one hard negative in each direction (UAR, Eq. 10): (B, D), (B, D), (B,) -> ().
 
     <.,.> of the equation is the cosine. Row i of `visual` matches row i of `text`. A batch without negatives gives 0.
     negatives: "hardest" is the most similar row of the batch that does not match (VSE++); "semi_hard" the most similar
         of those that are no nearer than the match, else the least similar (FaceNet).
+    everywhere: as `info_nce`.
     """
-    visual, text = (gather_rows(F.normalize(rows.float(), dim=-1)) for rows in (visual, text))
-    fingerprints = gather_rows(fingerprints)
+    visual, text = (F.normalize(rows.float(), dim=-1) for rows in (visual, text))
+    if everywhere:
+        visual, text, fingerprints = gather_rows(visual), gather_rows(text), gather_rows(fingerprints)
     cosines = visual @ text.T  # (G, G)
     # Two studies with the very same report are no negatives of each other, of which the paper says nothing.
     is_negative = fingerprints[:, None] != fingerprints[None, :]

@@ -16,7 +16,7 @@ from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, ModelOutput
 from transformers.models.siglip.modeling_siglip import SiglipEncoder
 
-from .modeling_candidates import FixedNoise, as_labels, check_candidates, choose, mean_log_likelihood
+from .modeling_candidates import FixedNoise, agreement, as_labels, check_candidates, choose, mean_log_likelihood
 from .modeling_decoder import StudyCache
 from .modeling_observations import ObservationHints
 
@@ -421,7 +421,7 @@ class ReportGenerationMixin(GenerationMixin):
         """As stock; with `num_candidates` C, here or in the generation configuration, the best of C reports a study.
 
         The candidates are drawn at `candidate_temperature` (1 where nobody says), alike for a study in any batch; the
-        one that is both likely and near the films in the shared space is returned, (B, T). Beams and blocked n-grams,
+        one that is likely, near the films in the shared space and most like the others is returned, (B, T). Beams,
         which the configuration may ask for, are for C = 1. See modeling_candidates.py.
 
         Raises:
@@ -444,7 +444,7 @@ class ReportGenerationMixin(GenerationMixin):
         encoded = kwargs.pop("encoder_outputs", None)
         if encoded is None:
             encoded = self.encoder(**films if inputs is None else films | {"pixel_values": inputs})
-        kwargs |= {"do_sample": True, "num_beams": 1, "no_repeat_ngram_size": 0, "num_return_sequences": number}
+        kwargs |= {"do_sample": True, "num_beams": 1, "num_return_sequences": number}
         noise = FixedNoise(number, temperature)
         ids = super().generate(encoder_outputs=copy.copy(encoded), logits_processor=[noise], **kwargs)  # (B * C, T)
         labels = as_labels(ids, self.config.eos_token_id)
@@ -452,7 +452,7 @@ class ReportGenerationMixin(GenerationMixin):
         likelihood = mean_log_likelihood(logits, labels).view(-1, number)
         reports = self._report_semantics(self.embed_words(ids[:, :-1]), ids[:, :-1], labels)  # (B * C, D)
         similarity = F.cosine_similarity(encoded.visual_semantics[:, None], reports.unflatten(0, (-1, number)), dim=-1)
-        best = choose(likelihood, similarity)
+        best = choose(likelihood, similarity, agreement(labels.unflatten(0, (-1, number))))
         return ids.unflatten(0, (-1, number))[torch.arange(len(best), device=ids.device), best]
 
     def _expand_inputs_for_generation(self, expand_size: int = 1, *args: Any, **kwargs: Any) -> Any:

@@ -19,6 +19,8 @@ from transformers import BaseImageProcessor, BatchFeature
 from transformers.processing_utils import ImagesKwargs
 from transformers.utils import is_torch_tensor
 
+from .dicom_film import is_dicom, read_dicom
+
 BILINEAR, BICUBIC = int(Image.Resampling.BILINEAR), int(Image.Resampling.BICUBIC)
 
 # Test-time geometry of three published systems. What they do in training beside it: `CXRAugmentation.from_preset`.
@@ -175,10 +177,12 @@ def _open_grey(path: Path) -> Image.Image:
         raise FileNotFoundError(f"No image at `{path}`: check the path.")
     if os.path.isdir(path):
         raise ValueError(f"`{path}` is a folder. Give the image files in it.")
+    if is_dicom(path):
+        return Image.fromarray(read_dicom(path))
     try:
         image = Image.open(path)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"`{path}` is no image that Pillow can read. Give a PNG or JPEG file.") from error
+        raise ValueError(f"`{path}` is no image that Pillow can read. Give a PNG, JPEG or DICOM file.") from error
     with image:
         return _decode_grey(image, f"`{path}`")
 

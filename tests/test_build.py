@@ -8,7 +8,14 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import Dinov2Config, Dinov2Model, ResNetConfig, ResNetModel
+from transformers import (
+    Dinov2Config,
+    Dinov2Model,
+    ResNetConfig,
+    ResNetModel,
+    TimmWrapperConfig,
+    TimmWrapperModel,
+)
 from transformers.models.flava.configuration_flava import FlavaImageCodebookConfig
 from transformers.models.flava.modeling_flava import FlavaImageCodebook
 from transformers.models.janus.modeling_janus import JanusVQVAE
@@ -20,6 +27,7 @@ from radscribe.training.build import (
     load_checkpoint,
     load_image_tokenizer,
     set_generation,
+    share_norms,
 )
 from radscribe.training.recipe import parse_recipe
 
@@ -481,3 +489,21 @@ def test_films_must_be_laid_out_as_the_image_tokenizer_has_learnt_them(build_uar
     (folder / "preprocessor_config.json").write_text('{"size": 48, "fit": "pad"}')
     with pytest.raises(ValueError, match="`image_processor.size` must be 48"):
         build_uar(image_tokenizer=str(folder))
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_a_backbone_shared_by_processes_reads_films_as_it_did(device):
+    """Activations that timm keeps within its norms included."""
+    config = TimmWrapperConfig(architecture="tf_efficientnet_lite0", model_args={"in_chans": 1}, num_labels=0)
+    backbone, films = TimmWrapperModel(config).eval(), torch.rand(2, 1, 32, 32)
+    with torch.no_grad():
+        before = backbone(films).last_hidden_state
+        after = share_norms(backbone, device)(films).last_hidden_state
+    assert torch.equal(before, after)
+
+
+def test_on_a_cpu_a_shared_backbone_keeps_its_statistics():
+    backbone = share_norms(ResNetModel(ResNetConfig(embedding_size=4, hidden_sizes=[8], depths=[1])), "cpu").train()
+    before = {name: value.clone() for name, value in backbone.named_buffers()}
+    backbone(torch.rand(2, 3, 32, 32))
+    assert all(torch.equal(value, before[name]) for name, value in backbone.named_buffers())

@@ -266,11 +266,11 @@ def test_one_candidate_is_what_is_written_without(model, batch):
 
 
 def test_the_report_chosen_is_the_nearest_of_equally_likely_ones(model, batch, monkeypatch):
-    """With a flat likelihood the choice is the model's own film-report similarity."""
+    """Where neither likelihood nor agreement counts, the choice is the model's own film-report similarity."""
     kind = "radscribe.modeling.modeling_report"
     monkeypatch.setattr(f"{kind}.mean_log_likelihood", lambda logits, labels: torch.zeros(len(labels)))
     seen = {}
-    monkeypatch.setattr(f"{kind}.choose", lambda likely, near: seen.setdefault("near", near).argmax(-1))
+    monkeypatch.setattr(f"{kind}.choose", lambda likely, near, alike: seen.setdefault("near", near).argmax(-1))
     chosen = write(model, batch, num_candidates=4)
     ids, labels = chosen[:, :-1], chosen[:, 1:]
     reports = model._report_semantics(model.embed_words(ids), ids, labels)

@@ -6,6 +6,7 @@ from torch.testing import assert_close
 
 from radscribe.modeling.modeling_candidates import (
     FixedNoise,
+    agreement,
     as_labels,
     check_candidates,
     choose,
@@ -64,10 +65,32 @@ def test_the_likelihood_is_the_mean_over_words_alone():
     assert_close(mean_log_likelihood(logits, labels), by_hand[None])
 
 
-def test_what_is_likely_and_near_is_chosen():
+def test_what_is_best_in_all_is_chosen():
     likelihood = torch.tensor([[-1.0, -1.0, -9.0], [-1.0, -2.0, -1.0]])
     similarity = torch.tensor([[0.1, 0.9, 0.9], [0.5, 0.5, 0.9]])
     assert choose(likelihood, similarity).tolist() == [1, 2]
+
+
+def test_agreement_is_the_mean_cosine_of_counted_runs():
+    a, b, c = [5, 6, 7, 2], [5, 6, 8, 2], [9, 9, 2, -100]
+    # Of a and b 3 of 4 words, 1 of 3 pairs and no longer run are the same; c shares but the end mark: counts 2 and 1.
+    one_word = torch.tensor([(3 / 4 + 1 / 20**0.5) / 2, (3 / 4 + 1 / 20**0.5) / 2, 1 / 20**0.5])
+    pairs = torch.tensor([1 / 3 / 2, 1 / 3 / 2, 0])
+    assert_close(agreement(torch.tensor([[a, b, c]]))[0], (one_word + pairs) / 4)
+
+
+def test_candidates_that_all_say_the_same_agree_wholly():
+    assert_close(agreement(torch.tensor([[[5, 6, 7, 8, 2]] * 3])), torch.ones(1, 3))
+
+
+def test_agreement_does_not_depend_on_padding():
+    labels = torch.randint(3, 9, (2, 5, 7), generator=torch.Generator().manual_seed(0))
+    padded = torch.nn.functional.pad(labels, (0, 4), value=-100)
+    assert_close(agreement(padded), agreement(labels))
+
+
+def test_one_candidate_alone_is_no_error():
+    assert agreement(torch.tensor([[[5, 2]]])).tolist() == [[0.0]]
 
 
 def test_neither_scale_nor_offset_of_a_score_changes_the_choice():

@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 
 from radscribe.training import train as module
 from radscribe.training.build import load_checkpoint
+from radscribe.training.environment import environment
 from radscribe.training.readers.studies import load_studies
 from radscribe.training.recipe import load_recipe
-from radscribe.training.train import environment, train
+from radscribe.training.train import train
 
 FILES = ["recipe.yaml", "config.json", "generation_config.json", "model.safetensors", "metrics.jsonl", "result.json"]
 FILES += ["environment.json", "processor_config.json", "preprocessor_config.json", "tokenizer.json"]
@@ -278,11 +279,6 @@ def test_a_run_cut_off_before_its_first_checkpoint_starts_anew_when_resumed(fini
     (run / "metrics.jsonl").write_text("{}\n")
     train("mcsam_phantom", settings(run, memory_init="ot"), resume=True)
     assert [one["step"] for one in log_of(run)] == [one["step"] for one in log_of(finished[0])]
-
-
-def test_an_environment_without_git_has_no_commit(monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    assert environment()["commit"] is None
 
 
 # Fine-tuning

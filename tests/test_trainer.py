@@ -1,6 +1,8 @@
 """Two learning rates, component losses as means, one line and one JSON entry a log, validation metrics."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from radscribe.processing.processing_mcsam import MCSAMProcessor
 from radscribe.processing.processing_text import build_tokenizer, clean_report
 from radscribe.training.readers.phantom_grammar import write_report
 from radscribe.training.trainer import ReportTrainer, RunLog, report_metrics
+from tests.tools.rank_step import step
 
 
 class TwoParts(nn.Module):
@@ -264,3 +267,56 @@ def test_validation_starts_no_java(truth, monkeypatch):
     monkeypatch.setattr("radscribe.training.metrics.nlg.Meteor", None)
     processor, ids, references = truth
     assert "meteor" not in report_metrics(processor, references, None)(EvalPrediction(ids, ids))
+
+
+# Two processes of 8 studies, and one of 16
+
+ONLY_WORDS, ALL, LOCAL = {"alignment_weight": 0.0}, {}, {"global_negatives": False}
+CHANGES = {
+    "mcsam": [ONLY_WORDS, ALL, LOCAL],
+    "uar": [ONLY_WORDS, ALL, LOCAL, {"alignment_weight": 0.0, "refine": True}],
+}
+
+
+def difference(a, b):
+    """|a - b| / |a| of all gradients as one vector."""
+    assert a.keys() == b.keys()
+    square = sum((a[name] - b[name]).double().square().sum() for name in a)
+    return float(square.sqrt() / sum(a[name].double().square().sum() for name in a).sqrt())
+
+
+@pytest.fixture(scope="module", params=CHANGES)
+def gradients(request, tmp_path_factory):
+    """gradients(launch, number): of a step in this launch with the kind's change of this number; and the kind."""
+    kind, folder = request.param, tmp_path_factory.mktemp("ranks")
+    for number, change in enumerate(CHANGES[kind]):
+        step(f"{folder}/whole.{number}", kind, 16, 1, change)
+        step(f"{folder}/accumulated.{number}", kind, 4, 4, change)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    tool = ["-m", "tests.tools.rank_step", f"{folder}/ranks", kind, "8", "1", *map(json.dumps, CHANGES[kind])]
+    subprocess.run(launch + tool, check=True, capture_output=True)
+    return lambda name, number: torch.load(f"{folder}/{name}.{number}"), kind
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_gradient_of_one_with_the_whole_batch(gradients):
+    """The words' loss (reports of 3 to 31 words), the contrastive loss with negatives of both, UAR's mask loss."""
+    read, kind = gradients
+    for number in {0, 1, len(CHANGES[kind]) - 1} - {2}:
+        assert difference(read("whole", number), read("ranks", number)) < 1e-5
+
+
+@pytest.mark.slow
+def test_accumulated_batches_give_the_gradient_of_the_whole_where_nothing_is_compared(gradients):
+    """In-batch negatives forbid it: a study is compared with its own batch alone."""
+    read, kind = gradients
+    for number in {0, len(CHANGES[kind]) - 1} - {2}:
+        assert difference(read("whole", number), read("accumulated", number)) < 1e-5
+    assert difference(read("whole", 1), read("accumulated", 1)) > 1e-3
+
+
+@pytest.mark.slow
+def test_local_negatives_are_those_of_each_process(gradients):
+    read, _ = gradients
+    assert difference(read("whole", 1), read("whole", 2)) == 0
+    assert difference(read("whole", 2), read("ranks", 2)) > 1e-3

@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import timm.layers
 import torch
+from accelerate.utils import broadcast
 from safetensors import SafetensorError
 from transformers import AutoModel, GenerationConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.flava.modeling_flava import FlavaImageCodebook
@@ -25,6 +27,7 @@ from ..processing.processing_uar import UARProcessor
 from .backbone_weights import load_backbone_weights
 from .errors import one_line
 from .observations import choose_thresholds
+from .processes import shards_weights, this_process
 from .recipe import CONFIGS, Recipe
 
 MODELS = {"mcsam": MCSAMForConditionalGeneration, "uar": UARForConditionalGeneration}
@@ -227,24 +230,48 @@ def set_backbone(model: PreTrainedModel, recipe: Recipe) -> None:
     """A visual backbone, where the model has one, laid out for speed and frozen where the recipe says so."""
     if not reads_tokens(model):
         # Convolutions run faster on images whose channels lie side by side in memory; the result is the same.
-        backbone = model.encoder.visual.backbone.to(memory_format=torch.channels_last)
+        layout = torch.contiguous_format if shards_weights() else torch.channels_last
+        backbone = model.encoder.visual.backbone.to(memory_format=layout)
         backbone.requires_grad_(recipe.encoder_learning_rate > 0)
+        if recipe.encoder_learning_rate > 0 and this_process().num_processes > 1:
+            model.encoder.visual.backbone = share_norms(backbone, this_process().device.type)
         if model.config.observations and recipe.encoder_learning_rate > 0:
             raise ValueError("This model names observations from a frozen backbone. Set `encoder_learning_rate` to 0.")
     if model.config.observations:
         model.encoder.observations.classify.requires_grad_(False)  # loading forgets it
 
 
+def share_norms(backbone: PreTrainedModel, device: str) -> PreTrainedModel:
+    """A learning backbone for several processes: its batch normalisation sees the films of all of them.
+
+    A CPU cannot do that (SyncBatchNorm raises): there the statistics stay those that the backbone came with.
+    """
+    if device == "cuda":
+        # timm's own: torch's would leave out the activations that timm keeps within its norms.
+        return timm.layers.convert_sync_batchnorm(backbone)
+    norms = [module for module in backbone.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
+
+    def keep(*module_and_inputs: Any) -> None:  # Trainer sets the whole model to training before each step
+        for norm in norms:
+            norm.eval()
+
+    backbone.register_forward_pre_hook(keep)
+    return backbone
+
+
 def _fill_memory(model: PreTrainedModel, recipe: Recipe, processor: ReportProcessor, findings: list[str]) -> None:
-    config = model.config
-    print(f"memory: {config.memory_size} vectors by `{recipe.memory_init}` from the reports", file=sys.stderr)
-    cleaned = [clean_report(text, recipe.report_style) for text in findings]
-    words = processor.tokenizer(cleaned, add_special_tokens=False).input_ids
-    rows = initial_memory(
-        words, config.vocab_size, config.memory_size, config.memory_dim, recipe.memory_init, recipe.seed
-    )
-    with torch.no_grad():
-        model.encoder.get_parameter("memory.bank").copy_(rows)
+    """Topics of the reports as the bank's rows; with several processes those that the main one found."""
+    config, bank = model.config, model.encoder.get_parameter("memory.bank")
+    if this_process().is_main_process:
+        print(f"memory: {config.memory_size} vectors by `{recipe.memory_init}` from the reports", file=sys.stderr)
+        cleaned = [clean_report(text, recipe.report_style) for text in findings]
+        words = processor.tokenizer(cleaned, add_special_tokens=False).input_ids
+        rows = initial_memory(
+            words, config.vocab_size, config.memory_size, config.memory_dim, recipe.memory_init, recipe.seed
+        )
+        bank.data.copy_(rows)
+    if this_process().num_processes > 1:
+        bank.data.copy_(broadcast(bank.data.to(this_process().device)))
 
 
 def load_backbone(name: str) -> PreTrainedModel:

@@ -53,10 +53,9 @@ class StudyFilms(torch.utils.data.Dataset):
         film = self.read(self.paths[index][view])
         if self.augmentation is None:
             return film
-        if self.shrink is not None and max(film.size) > self.shrink:
-            film.thumbnail((self.shrink, self.shrink), Image.Resampling.BILINEAR)
         # Torch seeds its generator anew for each worker and epoch, so films differ and runs repeat.
-        return self.augmentation(film, np.random.default_rng(int(torch.randint(2**31, ()).item())))
+        random = np.random.default_rng(int(torch.randint(2**31, ()).item()))
+        return vary_film(film, self.augmentation, self.shrink, random)
 
     def read(self, path: str) -> Image.Image:
         """One film, from memory where films are kept."""
@@ -65,6 +64,15 @@ class StudyFilms(torch.utils.data.Dataset):
         if path not in self.kept:
             self.kept[path] = self.keep.fit_film(path)
         return self.kept[path]
+
+
+def vary_film(
+    film: Image.Image, augmentation: CXRAugmentation, shrink: int | None, random: np.random.Generator
+) -> Image.Image:
+    """An augmented film, shrunk before where it is larger than need be; the film given may be changed."""
+    if shrink is not None and max(film.size) > shrink:
+        film.thumbnail((shrink, shrink), Image.Resampling.BILINEAR)
+    return augmentation(film, random)
 
 
 def collate_with(processor: ProcessorMixin, max_views: int) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:

@@ -1,8 +1,8 @@
-"""`radscribe generate`: reports for image files, or for a split of a prepared data set."""
+"""`radscribe generate`: reports for image files, or for a split of a prepared data set, by any number of processes."""
 
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+import sys
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from rich.progress import track
 from .build import load_checkpoint
 from .data import StudyFilms, collate_with, shuffled_films, single_films
 from .neighbours import embed_films, nearest_rows
+from .processes import this_process
 from .readers.studies import load_studies
+from .report_parts import ReportParts, files_of
 
 
 def generate(
@@ -30,7 +32,10 @@ def generate(
     batch_size: int = 32,
     workers: int = 1,
 ) -> list[dict[str, str]]:
-    """Write reports and return them as `{"id", "report"}`; with `out` also as JSON lines, written as they come.
+    """Write reports and return them as `{"id", "report"}`; with `out` also as JSON lines.
+
+    Launched as several processes (torchrun, `accelerate launch`), each writes its share of the studies; all return
+    all reports. A split's reports are kept as they come, and a call that was killed is gone on with (report_parts.py).
 
     Args:
         images: files, the views of one study.
@@ -44,6 +49,9 @@ def generate(
         ValueError: neither or both of images and a data set, or what the loaders say.
     """
     _check_arguments(images, dataset, shuffle_images, out, nearest_neighbour)
+    asked: dict[str, Any] = {"model": model, "its files": files_of(model), "dataset": str(dataset), "split": split}
+    asked |= {"its studies": files_of(dataset / split) if dataset is not None else []}
+    asked |= {"shuffle_images": shuffle_images, "nearest_neighbour": nearest_neighbour, "bf16": bf16}
     studies = load_studies(dataset, split) if dataset is not None else single_films(images)
     if shuffle_images is not None:
         studies = shuffled_films(studies, shuffle_images)
@@ -53,14 +61,24 @@ def generate(
         raise ValueError(
             f"Give at most {network.config.max_views} images: so many views this model takes. Got {len(images)}."
         )
-    network = network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    network = network.to(this_process().device).eval()
     load = partial(_load_films, network, processor, batch_size, workers)
-    if training is not None:
-        reports = _find_reports(network, load(training), load(studies), training)
-    else:
-        reports = _write_reports(network, processor, load(studies))
-    with torch.autocast(network.device.type, torch.bfloat16, enabled=bf16):  # nothing is computed before
-        return _collect(studies["study_id"], reports, out)
+
+    def answer(asked_for: datasets.Dataset) -> Iterator[str]:
+        if training is not None:
+            return _find_reports(network, load(training), load(asked_for), training)
+        return _write_reports(network, processor, load(asked_for))
+
+    with torch.autocast(network.device.type, torch.bfloat16, enabled=bf16):
+        if out is not None and dataset is not None:
+            return _share(studies, answer, out, asked)
+        rows = [
+            {"id": name, "report": report} for name, report in zip(studies["study_id"], answer(studies), strict=True)
+        ]
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return rows
 
 
 def _check_arguments(
@@ -75,6 +93,8 @@ def _check_arguments(
         raise ValueError("`--nearest-neighbour` looks among the training studies of a `--dataset`. Got image files.")
     if shuffle_images is not None and nearest_neighbour:
         raise ValueError("`--shuffle-images` and `--nearest-neighbour` are two answers: make a file of each.")
+    if this_process().num_processes > 1 and (out is None or dataset is None):
+        raise ValueError("Several processes write the studies of a `--dataset` to one file: name it by `--out`.")
     if out is not None and out.is_dir():
         raise IsADirectoryError(f"`--out` must be a file to write. Got the folder `{out}`.")
 
@@ -115,14 +135,23 @@ def _write_reports(network: Any, processor: Any, loader: Any) -> Iterator[str]:
         yield from processor.batch_decode(network.generate(**films))
 
 
-def _collect(names: Iterable[str], reports: Iterator[str], out: Path | None) -> list[dict[str, str]]:
-    """The rows, written to `out` as they come."""
-    results: list[dict[str, str]] = []
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("w", encoding="utf-8") if out is not None else nullcontext() as file:
-        for name, report in zip(names, reports, strict=True):
-            results.append({"id": name, "report": report})
-            if file is not None:
-                file.write(json.dumps(results[-1]) + "\n")
-    return results
+def _share(
+    studies: datasets.Dataset, answer: Callable[[datasets.Dataset], Iterator[str]], out: Path, asked: dict[str, Any]
+) -> list[dict[str, str]]:
+    """This process's share of what no call has written yet; then, on the main process, the merged file."""
+    state, names = this_process(), list(studies["study_id"])
+    parts = ReportParts(out, asked, state.process_index)
+    if parts.done:
+        print(f"Going on: {len(parts.done):,} of {len(names):,} reports were written before.", file=sys.stderr)
+    state.wait_for_everyone()  # all have seen the same parts before one adds to them
+    left = [row for row, name in enumerate(names) if name not in parts.done][
+        state.process_index :: state.num_processes
+    ]
+    if left:
+        mine = studies.select(left)
+        parts.add(mine["study_id"], answer(mine))
+    state.wait_for_everyone()
+    if state.is_main_process:
+        parts.merge(names)
+    state.wait_for_everyone()
+    return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]

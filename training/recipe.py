@@ -10,6 +10,8 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 from transformers import CONFIG_MAPPING, GenerationConfig
+from transformers.integrations import get_available_reporting_integrations
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.models.marian.configuration_marian import MarianConfig
 
 from ..configuration.configuration_mcsam import MCSAMConfig
@@ -30,6 +32,7 @@ STAGE_CONFIG = (
     "alignment_weight",
     "margin",
     "negatives",
+    "global_negatives",
     "loss_reduction",
     "hint_emphasis",
 )
@@ -69,6 +72,7 @@ class Recipe:
     table_init: str = "random"  # UAR's W_I: random | codes, the image tokenizer's own vectors
     image_processor: dict[str, Any] = dataclasses.field(default_factory=dict)
     augmentation: dict[str, Any] | None = None  # train-time changes of a film; null: none
+    stream_buffer: int = 0  # read `prepare --embed`'s shards, mixed by a buffer of so many studies; 0: the image files
     keep_films: bool = False  # hold films in memory at the model's size while training
     film_copies: int = 0  # versions of a film that a frozen backbone or tokenizer reads once; 0: one at every step
     report_style: str = "iu"  # cleaning rules: iu | mimic
@@ -91,6 +95,7 @@ class Recipe:
     eval_batch_size: int = 32
     eval_studies: int | None = None  # validation studies used while training; null: all
     select_by: str = "bleu_4"  # validation metric that chooses the best checkpoint
+    report_to: list[str] = dataclasses.field(default_factory=list)  # trackers of Transformers: tensorboard, wandb ...
     patience: int | None = None  # stop after so many validations without a better one; null: never
     generation: dict[str, Any] = dataclasses.field(default_factory=dict)  # saved as generation_config
     stages: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # later ones: what changes, see STAGE_KEYS
@@ -154,6 +159,11 @@ def parse_recipe(values: dict[str, Any]) -> Recipe:
     check_counts(recipe, "max_steps", "batch_size", "accumulation", "eval_steps", "eval_batch_size", "max_length")
     if recipe.table_init not in ("random", "codes"):
         raise ValueError(f"`table_init` must be random or codes. Got {recipe.table_init!r}.")
+    _check_stream(recipe)
+    if unknown := [name for name in recipe.report_to if name not in INTEGRATION_TO_CALLBACK]:
+        raise ValueError(f"`report_to` names no tracker of Transformers: {unknown[0]!r}.")
+    if missing := [n for n in recipe.report_to if n not in get_available_reporting_integrations()]:
+        raise ValueError(f"`report_to`: `{missing[0]}` is not installed here: pip install {missing[0]}.")
     if recipe.film_copies < 0:
         raise ValueError(f"`film_copies` must be 0 or more. Got {recipe.film_copies}.")
     if recipe.rarity_power < 0 or (recipe.rarity_power and not recipe.group_by_length):
@@ -274,6 +284,18 @@ def _backbone_keys(encoder: dict[str, Any]) -> list[str]:
     if kind not in CONFIG_MAPPING:
         raise ValueError(f"`encoder` as a dict needs a `model_type` of Transformers, e.g. resnet. Got {kind!r}.")
     return [*CONFIG_MAPPING[kind]().to_dict(), "model_args"]
+
+
+def _check_stream(recipe: Recipe) -> None:
+    """What wants to know all studies before the first step does not go with a stream of them."""
+    if recipe.stream_buffer < 0:
+        raise ValueError(f"`stream_buffer` must be 0 or more. Got {recipe.stream_buffer}.")
+    wanting = ("film_copies", "group_by_length", "observations", "pretrain_steps", "keep_films")
+    for name in wanting if recipe.stream_buffer else ():
+        if getattr(recipe, name):
+            raise ValueError(
+                f"`{name}` needs all studies at hand, and `stream_buffer` reads them one by one: drop one."
+            )
 
 
 def _refuse_second_weights(recipe: Recipe) -> None:

@@ -8,43 +8,43 @@ environment.json, and checkpoints/ to resume from. Its best checkpoint, by the r
 import argparse
 import dataclasses
 import json
-import os
-import platform
 import re
 import shutil
-import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
-from accelerate import PartialState
 from PIL import Image
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedModel,
     Seq2SeqTrainingArguments,
+    TrainerState,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
 from ..processing.augmentation_cxr import CXRAugmentation
 from ..processing.processing_report import ReportProcessor
 from .backbone import parse_backbone_recipe, train_backbone
 from .build import build_model, build_processor, load_checkpoint, reads_tokens, set_backbone, set_generation
 from .data import StudyFilms, collate_with
-from .errors import one_line
+from .environment import environment
+from .errors import REQUEUE, Stopped, one_line
 from .film_cache import ReadFilms, cache_key, read_films
 from .image_tokenizer import parse_tokenizer_recipe, train_image_tokenizer
+from .interruptions import StopOnSignal, last_whole_checkpoint, room_to_save
 from .observations import ToldFilms, choose_thresholds, fit_observations, weigh_by_rarity
 from .pretrain import pretrain_backbone
+from .processes import on_cpu, this_process
 from .readers.habits import load_source
 from .readers.studies import is_phantom_set, load_studies
 from .recipe import Recipe, parse_recipe, read_values, save_recipe, split_stages
 from .sampler import count_words
+from .samples import ShowSamples
+from .stream import StudyStream
 from .trainer import ReportTrainer, RunLog, leave_to_run_log, metric_names, report_metrics
 from .visual_words import find_visual_words, parse_words_recipe
 
@@ -107,7 +107,7 @@ def run_stages(recipe: Recipe, resume: bool) -> dict[str, Any]:
         rows.append({"stage": number, "steps": result["steps"], "minutes": result["minutes"]} | _chosen(result))
     result |= {"output_dir": str(run), "steps": sum(row["steps"] for row in rows), "rows": rows}
     result["minutes"] = round(sum(row["minutes"] for row in rows), 2)
-    if PartialState().is_main_process:
+    if this_process().is_main_process:
         for file in folder.iterdir():
             if file.is_file():
                 shutil.copy2(file, run / file.name)
@@ -131,8 +131,9 @@ def run_stage(recipe: Recipe, resume: bool = False, changes: dict[str, Any] | No
     training, validation = load_studies(Path(recipe.dataset), "train"), load_studies(Path(recipe.dataset), "val")
     if recipe.eval_studies is not None:
         validation = validation.select(range(min(recipe.eval_studies, len(validation))))
+    arguments = _arguments(recipe)  # before all else: they make the processes known to one another
     set_seed(recipe.seed)
-    trainer, processor = _assemble(recipe, training, validation, changes)
+    trainer, processor = _assemble(recipe, arguments, training, validation, changes)
     if trainer.is_world_process_zero():
         _write_beginnings(recipe, run, processor)
     if recipe.pretrain_steps and checkpoint is None:
@@ -146,9 +147,17 @@ def run_stage(recipe: Recipe, resume: bool = False, changes: dict[str, Any] | No
         )
     if trainer.model.config.observations and checkpoint is None:
         fit_observations(trainer.model, trainer.train_dataset, trainer.data_collator)
-    trainer.train(resume_from_checkpoint=checkpoint)
-    metrics = trainer.evaluate(metric_key_prefix="best")  # the best checkpoint is loaded by now
-    trainer.save_model(str(run))
+    if isinstance(trainer.train_dataset, StudyStream) and checkpoint is not None:
+        done = TrainerState.load_from_json(str(Path(checkpoint) / "trainer_state.json")).global_step
+        trainer.train_dataset.learnt = done * recipe.accumulation
+    stop = StopOnSignal()
+    trainer.add_callback(stop)
+    with room_to_save(run):
+        trainer.train(resume_from_checkpoint=checkpoint)
+        if stop.stopped:
+            raise Stopped(f"`{run}` was told to stop and saved a checkpoint: `--resume` goes on.")
+        metrics = trainer.evaluate(metric_key_prefix="best")  # the best checkpoint is loaded by now
+        trainer.save_model(str(run))
     result = {
         "output_dir": str(run),
         "steps": trainer.state.global_step,
@@ -158,12 +167,16 @@ def run_stage(recipe: Recipe, resume: bool = False, changes: dict[str, Any] | No
     }
     if trainer.is_world_process_zero():
         (run / "result.json").write_text(json.dumps(result, indent=2) + "\n")
-    PartialState().wait_for_everyone()  # a next stage reads what the main process writes
+    this_process().wait_for_everyone()  # a next stage reads what the main process writes
     return result
 
 
 def _assemble(
-    recipe: Recipe, training: datasets.Dataset, validation: datasets.Dataset, changes: dict[str, Any] | None
+    recipe: Recipe,
+    arguments: Seq2SeqTrainingArguments,
+    training: datasets.Dataset,
+    validation: datasets.Dataset,
+    changes: dict[str, Any] | None,
 ) -> tuple[ReportTrainer, ReportProcessor]:
     is_phantom = is_phantom_set(validation["study_id"])
     _check_select(recipe, is_phantom)
@@ -192,8 +205,8 @@ def _assemble(
     set_backbone(model, recipe)
     references = processor.batch_decode(processor(text=list(validation["findings"]))["labels"], clean=True)
     collate = collate_with(processor, model.config.max_views)
-    arguments = _arguments(recipe)
     films = _training_set(recipe, training, model, processor)
+    shown, written = StudyFilms(validation), list[str]()
     trainer = ReportTrainer(
         model=model,
         args=arguments,
@@ -201,13 +214,16 @@ def _assemble(
         train_lengths=count_words(processor, findings) if recipe.group_by_length else None,
         train_weights=weigh_by_rarity(findings, recipe.rarity_power) if recipe.rarity_power else None,
         train_dataset=ToldFilms(films, list(model.config.observations)) if model.config.observations else films,
-        eval_dataset=StudyFilms(validation),
+        eval_dataset=shown,
         data_collator=collate,
         processing_class=processor,
-        compute_metrics=report_metrics(processor, references, list(validation["labels"]) if is_phantom else None),
+        compute_metrics=report_metrics(
+            processor, references, list(validation["labels"]) if is_phantom else None, written
+        ),
         callbacks=[RunLog(Path(recipe.output_dir) / "metrics.jsonl", recipe.select_by)],
     )
     leave_to_run_log(trainer)
+    trainer.add_callback(ShowSamples(trainer, shown, written))
     if recipe.patience is not None:
         trainer.add_callback(EarlyStoppingCallback(recipe.patience))
     return trainer, processor
@@ -221,11 +237,15 @@ def _check_select(recipe: Recipe, is_phantom: bool) -> None:
 
 def _training_set(
     recipe: Recipe, training: datasets.Dataset, model: PreTrainedModel, processor: ReportProcessor
-) -> StudyFilms | ReadFilms:
+) -> StudyFilms | ReadFilms | StudyStream:
     """Films, or what a frozen reader says of them where new ones are not asked for at every step."""
     augmentation = None if recipe.augmentation is None else CXRAugmentation(**recipe.augmentation)
     fitted = processor.image_processor
     shrink = 2 * (fitted.resize or fitted.size)  # twice what is left of a film keeps it sharp when it is turned
+    if recipe.stream_buffer:
+        state = this_process()
+        order = (recipe.seed, recipe.stream_buffer, state.process_index, state.num_processes, recipe.batch_size)
+        return StudyStream(Path(recipe.dataset), *order, augmentation, shrink)
     films = StudyFilms(training, augmentation, keep=fitted if recipe.keep_films else None, shrink=shrink)
     if not recipe.film_copies:
         return films
@@ -235,7 +255,7 @@ def _training_set(
             "`film_copies` keeps what a frozen backbone reads; this one learns. Set `encoder_learning_rate` to 0, or "
             "`film_copies` to 0."
         )
-    device = PartialState().device
+    device = this_process().device
     reader = (model.encoder.unifier.tokenizer if tokens else model.encoder.visual.backbone).to(device).eval()
     copies, views = 1 if augmentation is None else recipe.film_copies, model.config.max_views
     settings = {"processor": processor.image_processor.to_dict(), "augmentation": recipe.augmentation}
@@ -243,7 +263,7 @@ def _training_set(
     run = Path(recipe.output_dir)
     home = run.parent.parent if re.fullmatch(r"stage_\d+", run.name) else run.parent  # runs of one folder share it
     folder = home / "film_cache" / cache_key(reader, films, settings)
-    with PartialState().main_process_first():  # the others, later stages and a resumed run find them made
+    with this_process().main_process_first():  # the others, later stages and a resumed run find them made
         answers = read_films(
             films,
             lambda batch: reader(batch.to(device)) if tokens else reader(batch.to(device)).last_hidden_state,
@@ -284,6 +304,7 @@ def _arguments(recipe: Recipe, **changes: Any) -> Seq2SeqTrainingArguments:
         adam_epsilon=1e-9,
         bf16=recipe.precision == "bf16",
         fp16=recipe.precision == "fp16",
+        use_cpu=on_cpu(),
         dataloader_num_workers=recipe.workers,
         dataloader_persistent_workers=recipe.workers > 0,
         remove_unused_columns=False,  # the data set's items are films and texts; the collator names the inputs
@@ -297,9 +318,11 @@ def _arguments(recipe: Recipe, **changes: Any) -> Seq2SeqTrainingArguments:
         greater_is_better=not recipe.select_by.endswith("loss"),
         predict_with_generate=True,
         logging_steps=min(50, recipe.eval_steps),
-        report_to="none",
+        report_to=recipe.report_to or "none",
+        run_name=Path(recipe.output_dir).name,
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
+        ignore_data_skip=recipe.stream_buffer > 0,  # a stream skips by itself, without decoding films
     )
     return Seq2SeqTrainingArguments(**(values | changes))
 
@@ -329,11 +352,11 @@ def _check_folder(run: Path, resume: bool) -> None:
 
 def _last_checkpoint(run: Path, resume: bool) -> str | None:
     """Where to go on from; None for a new run and for one that was cut off too early."""
-    found = get_last_checkpoint(str(run / "checkpoints")) if resume and (run / "checkpoints").is_dir() else None
+    found = last_whole_checkpoint(run / "checkpoints") if resume else None
     if resume and found is None:
         print(f"`{run}` was cut off before its first checkpoint: it starts anew", file=sys.stderr)
         (run / "metrics.jsonl").unlink(missing_ok=True)
-    return found
+    return str(found) if found else None
 
 
 def _write_beginnings(recipe: Recipe, run: Path, processor: ReportProcessor) -> None:
@@ -345,30 +368,6 @@ def _write_beginnings(recipe: Recipe, run: Path, processor: ReportProcessor) -> 
     (run / "environment.json").write_text(json.dumps(facts, indent=2) + "\n")
 
 
-def environment() -> dict[str, Any]:
-    """What a reader needs to judge or repeat a run: versions, hardware, the code's commit."""
-    names = ("radscribe", "torch", "transformers", "datasets", "accelerate", "tokenizers", "timm", "POT")
-    return {
-        "versions": {name: version(name) for name in names},
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores",
-        "threads": torch.get_num_threads(),
-        "commit": _commit(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-    }
-
-
-def _commit() -> str | None:
-    """The commit of the code; None outside of a repository or without git."""
-    command = ["git", "describe", "--always", "--dirty"]
-    try:
-        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
-    except OSError:
-        return None
-    return found.stdout.strip() or None
-
-
 def main() -> None:
     """`python -m radscribe.training.train RECIPE ...`, the form that `accelerate launch -m` and torchrun need."""
     parser = argparse.ArgumentParser(description="Train a recipe.")
@@ -378,10 +377,14 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         result = train(arguments.recipe, arguments.overrides, arguments.resume)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(REQUEUE)
     except (ValueError, OSError) as error:
         print(f"Error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
-    print(json.dumps(result))
+    if this_process().is_main_process:
+        print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 from transformers import (
     EvalPrediction,
     PrinterCallback,
@@ -26,6 +27,7 @@ from .metrics.chest_findings import ChestFindings
 from .metrics.phantom_exam import exam
 from .metrics.word_overlap import WordOverlap
 from .sampler import AlikeLengths
+from .stream import StudyStream
 
 BACKBONE = "encoder.visual.backbone."
 
@@ -48,7 +50,8 @@ class ReportTrainer(Seq2SeqTrainer):
         super().__init__(*args, **kwargs)
         self.train_weights = train_weights
         self.train_lengths = train_lengths
-        self.mean_words = 0 if train_lengths is None else sum(train_lengths) / len(train_lengths)
+        # Of a report; a loss that is a mean over words is weighed by it. Grouped by length: of all reports there are.
+        self.mean_words: Any = None if train_lengths is None else sum(train_lengths) / len(train_lengths)
         self.encoder_learning_rate = encoder_learning_rate
         self.component_sums: dict[str, Any] = defaultdict(float)  # tensors: `.item()` would stop the card at each step
         self.component_count = 0
@@ -75,6 +78,19 @@ class ReportTrainer(Seq2SeqTrainer):
         self.optimizer = torch.optim.AdamW(settings, betas=betas, eps=self.args.adam_epsilon, fused=True)
         return self.optimizer
 
+    def get_train_dataloader(self) -> Any:
+        """As stock; a stream is shared out among processes already, and is not to be read by all of them."""
+        if not isinstance(self.train_dataset, StudyStream):
+            return super().get_train_dataloader()
+        return torch.utils.data.DataLoader(
+            self.train_dataset,
+            batch_size=self.args.train_batch_size,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            generator=torch.Generator(),  # of its own: a resumed run draws from the common one what it would have
+        )
+
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler | None:
         """Mixed, or batches of reports of about one length; those of all processes and accumulated steps are alike."""
         if self.train_lengths is None:
@@ -86,19 +102,54 @@ class ReportTrainer(Seq2SeqTrainer):
         """The model's loss; its named parts are summed up for the log."""
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
         if model.training:
-            # Else reports get short: a word of a short batch would count for more.
-            if self.train_lengths is not None and self._learns_means():
+            if self.mean_words is not None and self._learns_means():
                 share = (inputs["labels"] != IGNORED).sum() / (self.mean_words * len(inputs["labels"]))
-                loss = loss + (share - 1) * outputs["generation_loss"]
+                loss = loss + (share - 1) * self._word_means(outputs)
             self.component_count += 1
             for name, value in outputs.items():
                 if name.endswith("_loss") and value is not None:
                     self.component_sums[name] = self.component_sums[name] + value.detach().float()
         return (loss, outputs) if return_outputs else loss
 
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        """As stock; also counts the words of this step's batches, those of all processes and accumulated ones.
+
+        A loss is a mean over the words of one batch, and the mean of such means is not the mean over all words: a word
+        of a batch of short reports would count for more, and two processes of 8 studies would not be one of 16.
+        """
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.train_lengths is None:
+            self.mean_words = None
+        if self.train_lengths is None and len(batches) * self.args.world_size > 1 and "labels" in batches[0]:
+            words = sum((batch["labels"] != IGNORED).sum() for batch in batches).to(device)
+            studies = torch.full_like(words, sum(len(batch["labels"]) for batch in batches))
+            words, studies = self.accelerator.reduce(torch.stack([words, studies]), reduction="sum")
+            self.mean_words = words / studies
+        return batches, items
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """As stock; under FSDP2 with whole weights: `generate()` goes past the hook that would gather them."""
+        sharded = [module for module in self.model.modules() if isinstance(module, FSDPModule)]
+        for module in sharded:
+            module.unshard()
+        for module in sharded[1:]:  # layers must not let go at each word: processes end at different ones
+            module.set_reshard_after_forward(False, recurse=False)
+        try:
+            return super().evaluation_loop(*args, **kwargs)
+        finally:
+            for module in sharded:
+                module.reshard()
+            for module in sharded[1:]:
+                module.set_reshard_after_forward(True, recurse=False)
+
     def _learns_means(self) -> bool:
         """Whether the model's loss is a mean over words; a sum counts each word alike already."""
         return getattr(getattr(self.model, "config", None), "loss_reduction", "mean") == "mean"
+
+    def _word_means(self, outputs: Any) -> Any:
+        """The parts of a loss that are means over words, as they stand in it."""
+        mask_loss = outputs.get("mask_loss")
+        return outputs["generation_loss"] + (0 if mask_loss is None else self.model.config.mask_weight * mask_loss)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the component losses since the last training line."""
@@ -175,13 +226,14 @@ def metric_names(is_phantom: bool) -> list[str]:
 
 
 def report_metrics(
-    processor: ProcessorMixin, references: list[str], labels: list[list[dict]] | None
+    processor: ProcessorMixin, references: list[str], labels: list[list[dict]] | None, written: list[str] | None = None
 ) -> Callable[[EvalPrediction], dict[str, float]]:
     """Validation metrics of generated reports.
 
     Args:
         references: cleaned reports of the validation studies, in their order.
         labels: units drawn into phantom studies; None for real ones.
+        written: is filled with the latest reports.
     """
 
     words, findings = WordOverlap(keep_in_memory=True), ChestFindings(keep_in_memory=True)
@@ -189,6 +241,8 @@ def report_metrics(
     def compute(prediction: EvalPrediction) -> dict[str, float]:
         ids = prediction.predictions[: len(references)]
         reports = processor.batch_decode(ids, clean=True)
+        if written is not None:
+            written[:] = reports
         metrics: dict[str, float] = {}
         for metric in (words, findings):
             metrics |= metric.compute(predictions=reports, references=references)

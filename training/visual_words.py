@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
@@ -28,6 +27,7 @@ from ..processing.image_processing_cxr import CXRImageProcessor
 from .build import load_backbone
 from .errors import one_line
 from .image_tokenizer import SingleFilms, check_new, describe_codes, load_films, parse_pixels, stack_films
+from .processes import this_process
 from .recipe import check_counts, fill_fields, save_recipe
 
 PLACES = 100_000  # features at once in memory: half a gigabyte of 1,280 channels
@@ -80,7 +80,7 @@ def find_visual_words(recipe: WordsRecipe) -> dict[str, Any]:
     processor = CXRImageProcessor(**recipe.image_processor)
     training, validation = load_films(recipe.dataset, processor, recipe.max_views)
     set_seed(recipe.seed)
-    model = build_words(recipe, load_backbone(recipe.encoder), processor).to(PartialState().device).eval()
+    model = build_words(recipe, load_backbone(recipe.encoder), processor).to(this_process().device).eval()
     L = (processor.size // model.config.step) ** 2
     chosen = choose_films(training, L)
     places = read_places(model, chosen, recipe)

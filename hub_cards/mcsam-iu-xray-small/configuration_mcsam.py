@@ -37,6 +37,8 @@ class MCSAMConfig(ReportConfig):
         observations (`dict[str, float]`): what is named from the films and told to the decoder, "+ labels", each with
             the probability from which on it counts as seen; None, as in the paper, leaves this out.
         hint_emphasis (`float`): how many times what the decoder is told counts in writing; 1: as it learnt.
+        global_negatives (`bool`): compare films and reports of the batches of all processes; False: of each process
+            alone. With one process there is no difference.
         initializer_range (`float`): standard deviation of fresh weights; None means D^-0.5.
 
     Raises:
@@ -76,6 +78,7 @@ class MCSAMConfig(ReportConfig):
         num_prompts: int = 10,  # our reading: size of a short prompt
         observations: dict[str, float] | None = None,  # ours
         hint_emphasis: float = 1.0,  # ours
+        global_negatives: bool = True,  # in-batch negatives: of the whole batch
         initializer_range: float | None = None,  # D^-0.5: what S5's Xavier comes to; 0.02 starves narrow models
         tie_word_embeddings: bool = True,
         **kwargs: Any,
@@ -98,6 +101,7 @@ class MCSAMConfig(ReportConfig):
             encoder_layers=encoder_layers,
             observations=observations,
             hint_emphasis=hint_emphasis,
+            global_negatives=global_negatives,
             initializer_range=initializer_range,
             tie_word_embeddings=tie_word_embeddings,
             **kwargs,

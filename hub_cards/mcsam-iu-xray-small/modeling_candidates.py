@@ -1,8 +1,10 @@
 """Several candidate reports for a study, and the choice of the one that fits its films.
 
-Beam search writes what is likely for any film, and most films are normal: it says the same of nearly all. Both models
-have learnt how near a report is to films (SAM's contrastive loss, L_Global); here that chooses among candidates that
-are drawn from the decoder's own distribution. Neither paper does so: it is ours, and off where no number is given.
+Beam search writes what is likely for any film, and most films are normal: it says the same of nearly all. Here reports
+are drawn from the decoder's own distribution, and three things choose among them: how likely a report is, how near it
+is to the films in the space that both models have learnt (SAM's contrastive loss, L_Global), and how much the others
+agree with it (minimum Bayes risk: Kumar & Byrne, HLT-NAACL 2004). Neither paper does so: it is ours, and off where no
+number is given.
 
 Shapes: S studies, C candidates of each, T words, V words of the vocabulary.
 """
@@ -14,6 +16,8 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 from .modeling_losses import IGNORED
+
+LONGEST = 4  # words of a run, as BLEU and CIDEr count them
 
 
 def check_candidates(number: int, temperature: float, options: dict[str, Any]) -> None:
@@ -63,9 +67,35 @@ def mean_log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
     return (words * seen).sum(-1) / seen.sum(-1).clamp(min=1)
 
 
-def choose(likelihood: Tensor, similarity: Tensor) -> Tensor:
-    """The candidate that is both likely and near the films, each in units of its spread: (S, C), (S, C) -> (S,)."""
-    return (_standardise(likelihood) + _standardise(similarity)).argmax(-1)
+def agreement(labels: Tensor) -> Tensor:
+    """How alike a candidate is to the others of its study: (S, C, T) -> (S, C).
+
+    The mean over lengths n of 1 to LONGEST of the cosine between counts of runs of n words.
+    """
+    total = torch.zeros(labels.shape[:2], device=labels.device)
+    runs, inside = torch.zeros_like(labels), torch.ones_like(labels, dtype=torch.bool)
+    for n in range(min(LONGEST, labels.shape[-1])):
+        words = labels[..., n:]
+        # One number a run, in wrapping 64-bit arithmetic; what ends behind the report is no run.
+        runs = (runs[..., : words.shape[-1]] * 1_000_003) ^ (words + 1)
+        inside = inside[..., : words.shape[-1]] & (words != IGNORED)
+        for study in range(len(labels)):  # all pairs of runs of all studies at once would not fit a small machine
+            total[study] += _mean_cosine(runs[study], inside[study]) / LONGEST
+    return total
+
+
+def _mean_cosine(runs: Tensor, inside: Tensor) -> Tensor:
+    """The mean cosine of each candidate's counts to those of the others: (C, R), (C, R) -> (C,)."""
+    same = runs[:, None, :, None] == runs[None, :, None, :]  # (C, C, R, R)
+    common = (same & inside[:, None, :, None] & inside[None, :, None, :]).sum((-1, -2)).float()
+    length = common.diagonal().sqrt().clamp(min=1)
+    cosines = common / (length[:, None] * length[None, :])
+    return (cosines.sum(-1) - cosines.diagonal()) / max(len(runs) - 1, 1)
+
+
+def choose(*scores: Tensor) -> Tensor:
+    """The candidate with the best sum of scores, each in units of its spread: any number of (S, C) -> (S,)."""
+    return sum(map(_standardise, scores), torch.zeros(())).argmax(-1)
 
 
 def _standardise(scores: Tensor) -> Tensor:

@@ -112,7 +112,7 @@ class SemanticAlignment(nn.Module):
         )
         self.project = nn.Linear(D, D, bias=False)  # W_p
         self.semantic = nn.Linear(D, D, bias=False) if config.semantic_embedding else None  # W_e
-        self.logit_scale = nn.Parameter(torch.empty(()))
+        self.logit_scale = nn.Parameter(torch.empty(1))  # FSDP2 takes no scalar
         self.initial_temperature = config.initial_temperature
 
     def encode_films(self, visual: Tensor, mask: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ class SemanticAlignment(nn.Module):
 
     def scale(self) -> Tensor:
         """1 / temperature, learned and clamped."""
-        return self.logit_scale.float().clamp(max=MAX_LOGIT_SCALE).exp()
+        return self.logit_scale[0].float().clamp(max=MAX_LOGIT_SCALE).exp()
 
 
 class MCSAMPreTrainedModel(ReportPreTrainedModel):
@@ -321,7 +321,8 @@ class MCSAMForConditionalGeneration(ReportGenerationMixin, MCSAMPreTrainedModel)
         # The decoder's input [start, r_1 .. r_{T-1}] is the report but for its end mark: no second look-up.
         text = self._report_semantics(words, ids, labels)  # z^t
         visual = encoder_outputs.visual_semantics
-        align = info_nce(visual, text, alignment.scale(), text_fingerprints(labels))
+        fingerprints = text_fingerprints(labels)
+        align = info_nce(visual, text, alignment.scale(), fingerprints, self.config.global_negatives)
         loss = generation + self.config.alignment_weight * align
         return {"loss": loss, "generation_loss": generation, "alignment_loss": align}
 

@@ -187,3 +187,4 @@ def _pad_views(tensor: torch.Tensor, views: int) -> torch.Tensor:
     return torch.cat([tensor, missing], dim=1)
 from .processing_text import __doc__ as _  # noqa
 from .image_processing_cxr import __doc__ as _  # noqa
+from .dicom_film import __doc__ as _  # noqa

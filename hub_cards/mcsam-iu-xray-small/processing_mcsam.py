@@ -7,3 +7,4 @@ class MCSAMProcessor(ReportProcessor):
     """See `ReportProcessor`."""
 from .processing_text import __doc__ as _  # noqa
 from .image_processing_cxr import __doc__ as _  # noqa
+from .dicom_film import __doc__ as _  # noqa

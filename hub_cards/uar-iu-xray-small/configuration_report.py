@@ -31,6 +31,8 @@ class ReportConfig(PretrainedConfig):
         observations (`dict[str, float]`): what is named from the films and told to the decoder, each with the
             probability from which on it counts as seen; None leaves this out. See modeling_observations.py.
         hint_emphasis (`float`): how many times what the decoder is told of them counts in writing; 1: as it learnt.
+        global_negatives (`bool`): compare films and reports of the batches of all processes; False: of each process
+            alone. With one process there is no difference.
         initializer_range (`float`): standard deviation of fresh weights; None means D^-0.5.
 
     Raises:
@@ -47,6 +49,7 @@ class ReportConfig(PretrainedConfig):
         encoder_layers: int = 3,
         observations: dict[str, float] | None = None,
         hint_emphasis: float = 1.0,
+        global_negatives: bool = True,
         pad_token_id: int = 0,
         bos_token_id: int = 1,
         eos_token_id: int = 2,
@@ -59,6 +62,7 @@ class ReportConfig(PretrainedConfig):
         self.encoder_layers = encoder_layers
         self.observations = check_observations(observations)
         self.hint_emphasis = hint_emphasis
+        self.global_negatives = global_negatives
         special = {"pad_token_id": pad_token_id, "bos_token_id": bos_token_id, "eos_token_id": eos_token_id}
         special["decoder_start_token_id"] = decoder_start_token_id
         self.decoder = make_decoder_config(decoder, self.decoder_sizes, vocab_size, special)

@@ -43,6 +43,8 @@ class UARConfig(ReportConfig):
         observations (`dict[str, float]`): what is named from the films and told to the decoder, "+ labels", each with
             the probability from which on it counts as seen; None, as in the paper, leaves this out.
         hint_emphasis (`float`): how many times what the decoder is told counts in writing; 1: as it learnt.
+        global_negatives (`bool`): compare films and reports of the batches of all processes; False: of each process
+            alone. With one process there is no difference.
         initializer_range (`float`): standard deviation of fresh weights; None means D^-0.5.
 
     Raises:
@@ -88,6 +90,7 @@ class UARConfig(ReportConfig):
         loss_reduction: str = "mean",  # our reading 15, 16: the sum over 60 x 392 cells would drown the words
         observations: dict[str, float] | None = None,  # ours
         hint_emphasis: float = 1.0,  # ours
+        global_negatives: bool = True,  # in-batch negatives: of the whole batch
         initializer_range: float | None = None,  # our reading: D^-0.5, what Xavier comes to
         tie_word_embeddings: bool = False,  # paper: the head is a fully connected layer of its own
         **kwargs: Any,
@@ -115,6 +118,7 @@ class UARConfig(ReportConfig):
             encoder_layers=encoder_layers,
             observations=observations,
             hint_emphasis=hint_emphasis,
+            global_negatives=global_negatives,
             initializer_range=initializer_range,
             tie_word_embeddings=tie_word_embeddings,
             **kwargs,

@@ -394,6 +394,7 @@ class UARForConditionalGeneration(ReportGenerationMixin, UARPreTrainedModel):
                 config.margin,
                 text_fingerprints(labels),
                 config.negatives,
+                config.global_negatives,
             )
             loss = loss + config.alignment_weight * losses["alignment_loss"]
         if self.refiner is not None:

@@ -26,3 +26,4 @@ class UARProcessor(ReportProcessor):
         images = image_processor or CXRImageProcessor.from_preset("uar")
         super().__init__(images, tokenizer, max_length, report_style, **kwargs)
 from .processing_text import __doc__ as _  # noqa
+from .dicom_film import __doc__ as _  # noqa

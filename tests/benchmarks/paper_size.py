@@ -40,7 +40,9 @@ def measure(name: str) -> dict[str, object]:
     """Operations, peak memory and median seconds of a step of this recipe on this machine."""
     recipe = load_recipe(name)
     torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     model, batch = build(recipe)
+    model, batch = model.to(device), {name: value.to(device) for name, value in batch.items()}
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True)
     with FlopCounterMode(display=False) as counter:
         model(**batch).loss.backward()
@@ -50,6 +52,8 @@ def measure(name: str) -> dict[str, object]:
         optimizer.zero_grad()
         model(**batch).loss.backward()
         optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
     steps = recipe.max_steps + sum(stage.get("max_steps", 0) for stage in recipe.stages)
     return {
@@ -57,7 +61,9 @@ def measure(name: str) -> dict[str, object]:
         "parameters": sum(p.numel() for p in model.parameters()),
         "operations": counter.get_total_flops(),
         "seconds": sorted(times)[STEPS // 2],
-        "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "gib": torch.cuda.max_memory_allocated() / 2**30
+        if device == "cuda"
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "steps": steps,
     }
 

@@ -23,6 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ...processing.dicom_film import is_dicom, read_dicom
 from .studies import Tally
 
 MIN_SIDE = 16  # pixels: what is smaller is no film (a 1x1 placeholder, an icon)
@@ -129,6 +130,8 @@ def open_film(path: Path, where: str) -> Image.Image:
     """Decode an image file whole. Raises BrokenStudy for one that is missing, empty, no image, cut short or tiny."""
     check_file(path, where)
     try:
+        if is_dicom(path):
+            return Image.fromarray(read_dicom(path))
         with Image.open(path) as image:
             image.load()
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, zlib.error ... for one fact
