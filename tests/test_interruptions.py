@@ -5,8 +5,10 @@ same, and the tests stay quick. docs/cluster.md tells what real kills did.
 """
 
 import json
+import multiprocessing
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -173,6 +175,25 @@ def test_other_errors_of_saving_stay_what_they_are(tmp_path):
     with pytest.raises(RuntimeError, match="^shapes differ$"), room_to_save(tmp_path):
         raise RuntimeError("shapes differ")
     assert half.is_dir()
+
+
+def test_a_run_that_ends_in_an_error_leaves_the_signal_as_it_was():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Killed), StopOnSignal().listening():
+        raise Killed
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_forked_worker_ends_at_the_signal_that_its_run_only_notes():
+    stop = StopOnSignal()
+    with stop.listening():
+        worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        worker.start()
+        time.sleep(0.1)
+        worker.terminate()
+        worker.join(10)
+    assert worker.exitcode == -signal.SIGTERM
+    assert not stop.told
 
 
 def test_a_run_that_nobody_told_anything_goes_on():

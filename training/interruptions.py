@@ -5,6 +5,7 @@ cut short is never resumed from.
 """
 
 import json
+import os
 import shutil
 import signal
 import sys
@@ -34,17 +35,19 @@ class StopOnSignal(TrainerCallback):
     def __init__(self) -> None:
         self.told = self.stopped = False
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self.before = signal.signal(signal.SIGTERM, self._hear)
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        signal.signal(signal.SIGTERM, self.before)
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """While this lasts SIGTERM is a request; after it, however it ends, what it was before."""
+        self.process, self.before = os.getpid(), signal.signal(signal.SIGTERM, self._hear)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, self.before)
 
     def _hear(self, *signal_and_frame: Any) -> None:
+        if os.getpid() != self.process:  # a pool ends its forked workers so: one that only noted it would hang the pool
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
         self.told = True
 
     def on_step_end(

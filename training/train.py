@@ -153,7 +153,8 @@ def run_stage(recipe: Recipe, resume: bool = False, changes: dict[str, Any] | No
     stop = StopOnSignal()
     trainer.add_callback(stop)
     with room_to_save(run):
-        trainer.train(resume_from_checkpoint=checkpoint)
+        with stop.listening():
+            trainer.train(resume_from_checkpoint=checkpoint)
         if stop.stopped:
             raise Stopped(f"`{run}` was told to stop and saved a checkpoint: `--resume` goes on.")
         metrics = trainer.evaluate(metric_key_prefix="best")  # the best checkpoint is loaded by now
