@@ -450,10 +450,19 @@ class ReportGenerationMixin(GenerationMixin):
         labels = as_labels(ids, self.config.eos_token_id)
         logits = self(decoder_input_ids=ids[:, :-1], encoder_outputs=encoded, use_cache=False).logits
         likelihood = mean_log_likelihood(logits, labels).view(-1, number)
-        reports = self._report_semantics(self.embed_words(ids[:, :-1]), ids[:, :-1], labels)  # (B * C, D)
+        reports = self.embed_reports(labels)  # (B * C, D)
         similarity = F.cosine_similarity(encoded.visual_semantics[:, None], reports.unflatten(0, (-1, number)), dim=-1)
         best = choose(likelihood, similarity, agreement(labels.unflatten(0, (-1, number))))
         return ids.unflatten(0, (-1, number))[torch.arange(len(best), device=ids.device), best]
+
+    def embed_reports(self, labels: Tensor) -> Tensor:
+        """Whole reports in the space that they share with `visual_semantics`: (B, T) padded with -100 -> (B, D).
+
+        Raises:
+            ValueError: the model has no such space.
+        """
+        ids = self._shift_labels(labels)
+        return self._report_semantics(self.embed_words(ids), ids, labels)
 
     def _expand_inputs_for_generation(self, expand_size: int = 1, *args: Any, **kwargs: Any) -> Any:
         """As stock, of words alone: all beams and samples of a study read the one copy of its films."""

@@ -369,11 +369,6 @@ class UARForConditionalGeneration(ReportGenerationMixin, UARPreTrainedModel):
         bias = self.refiner(position, visual_mask.shape[1]).to(dtype)  # (T, N)
         return bias.masked_fill(~visual_mask[:, None, None].bool(), torch.finfo(dtype).min)
 
-    def embed_reports(self, labels: Tensor) -> Tensor:
-        """F^R of whole reports, pooled as `visual_semantics` of films are: (B, T) padded with -100 -> (B, D)."""
-        ids = self._shift_labels(labels)
-        return self._report_semantics(self.embed_words(ids), ids, labels)
-
     def _report_semantics(self, words: Tensor, ids: Tensor, labels: Tensor) -> Tensor:
         """Mean over a report's words. The decoder reads [start, r_1 .. r_{T-1}]: start and end mark do not count."""
         return mean_of(words, F.pad(labels[:, 1:] != IGNORED, (1, 0)))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from radscribe.training import retrieval as module
-from radscribe.training.build import build_model, build_processor
+from radscribe.training.build import build_model, build_processor, load_checkpoint
 from radscribe.training.readers.studies import save_studies
 from radscribe.training.recipe import parse_recipe
 from radscribe.training.retrieval import rank_reports, retrieve
@@ -97,9 +97,12 @@ def test_cosines_are_those_of_the_alignment_loss(uar, studies, monkeypatch):
     assert (result["true_cosine"], result["other_cosine"], result["median_rank"]) == (1, 0, 1)
 
 
-def test_a_model_that_embeds_no_reports_is_refused(checkpoint, studies):
-    with pytest.raises(ValueError, match=r"compares films with no reports: it is a `mcsam` model\.$"):
-        retrieve(str(checkpoint), studies())
+def test_a_model_without_a_space_for_films_and_reports_is_refused(checkpoint, studies, tmp_path):
+    network, processor = load_checkpoint(str(checkpoint), sam_layers=0)
+    network.save_pretrained(tmp_path / "without")
+    processor.save_pretrained(tmp_path / "without")
+    with pytest.raises(ValueError, match=r"no space that films and reports share: it was made with `sam_layers` 0\.$"):
+        retrieve(str(tmp_path / "without"), studies())
 
 
 def test_a_split_that_is_not_there_is_refused(uar, studies):

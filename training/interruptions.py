@@ -45,7 +45,9 @@ class StopOnSignal(TrainerCallback):
             signal.signal(signal.SIGTERM, self.before)
 
     def _hear(self, *signal_and_frame: Any) -> None:
-        if os.getpid() != self.process:  # a pool ends its forked workers so: one that only noted it would hang the pool
+        if (
+            os.getpid() != self.process
+        ):  # a pool ends its forked workers so: one that only noted it would hang the pool
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
         self.told = True

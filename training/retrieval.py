@@ -47,8 +47,6 @@ def retrieve(model: str, dataset: Path, split: str = "val", batch_size: int = 32
     if len(studies) < 2:
         raise ValueError(f"Ranks need at least two studies. The split `{split}` has {len(studies)}.")
     network, processor = load_checkpoint(model)
-    if not hasattr(network, "embed_reports"):
-        raise ValueError(f"`{model}` compares films with no reports: it is a `{network.config.model_type}` model.")
     films, reports = _embed(network.eval(), StudyFilms(studies), processor, batch_size)
     cosines = F.normalize(films, dim=-1) @ F.normalize(reports, dim=-1).T  # (S, S)
     ranks = rank_reports(cosines, list(studies["findings"]))

@@ -125,6 +125,22 @@ class CXRImageProcessor(BaseImageProcessor):
         """
         return _fit_square(read_grey(image), self._merge_settings({}))
 
+    def seen_box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Where the model's square lies on an upright film of this size: left, top, right, bottom in film pixels.
+
+        It reaches beyond the film with `fit` "pad", and leaves the ends of the long side out with "crop".
+        """
+        settings = self._merge_settings({})
+        size, (target_width, target_height) = settings["size"], _target_size(width, height, settings)
+        left, top = 0.0, 0.0
+        if settings["fit"] == "pad":
+            left, top = -((max(width, height) - width) // 2), -((max(width, height) - height) // 2)
+            width = height = max(width, height)
+        wide, high = width / target_width, height / target_height  # film pixels under one of the model's
+        left += (target_width - size) // 2 * wide
+        top += (target_height - size) // 2 * high
+        return left, top, left + size * wide, top + size * high
+
     def _merge_settings(self, overrides: dict[str, Any]) -> dict[str, Any]:
         """Own settings with those of one call on top; `None` means "as configured", as everywhere in Transformers."""
         given = {name: value for name, value in overrides.items() if value is not None}
@@ -240,19 +256,24 @@ def _scale_grey(array: np.ndarray, integer: bool, where: str) -> np.ndarray:
 
 def _fit_square(grey: Image.Image, settings: dict[str, Any]) -> Image.Image:
     """Pad, crop or squash to `size` x `size`; rounding as torchvision's Resize and Pillow's paste have it."""
-    size, side = settings["size"], settings["resize"] or settings["size"]
-    width, height = grey.size
+    size, (width, height) = settings["size"], grey.size
     if settings["fit"] == "pad" and width != height:
         square = Image.new(grey.mode, (max(grey.size),) * 2, 0)
         square.paste(grey, ((square.width - width) // 2, (square.width - height) // 2))
         grey = square
-    target = (side, side)
-    if settings["fit"] == "crop":
-        target = (int(side * width / min(grey.size)), int(side * height / min(grey.size)))
+    target = _target_size(width, height, settings)
     if grey.size != target:
         grey = grey.resize(target, settings["resample"], reducing_gap=3.0)  # 3.0: Pillow calls it indistinguishable
     left, top = (grey.width - size) // 2, (grey.height - size) // 2
     return grey if grey.size == (size, size) else grey.crop((left, top, left + size, top + size))
+
+
+def _target_size(width: int, height: int, settings: dict[str, Any]) -> tuple[int, int]:
+    """Size of a film (of the square that it was padded to) after resizing, before the centre is cropped."""
+    side = settings["resize"] or settings["size"]
+    if settings["fit"] == "crop":
+        return int(side * width / min(width, height)), int(side * height / min(width, height))
+    return side, side
 
 
 def _normalize(grey: Image.Image, settings: dict[str, Any], out: np.ndarray) -> None:

@@ -1,0 +1,210 @@
+"""Seeing why: for each word and sentence of a report, where in the films, the memory and the training it comes from.
+
+    explanation = explain(["frontal.png", "lateral.png"], model="uar-iu-xray-small")
+    explanation.heat_on_film([3, 4], view=0)  # of two words, in the film's own pixels
+
+Heat shows what a model used, which need not be what a radiologist would look at. See heat_maps.py for how it is
+computed, `python -m radscribe.training.pointing_game` for how often it lies where the finding is.
+
+Shapes: T words, V views, h x w places of a film, H x W pixels of a film, M rows of the memory.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..modeling.modeling_candidates import as_labels
+from ..processing.image_processing_cxr import read_grey
+from ..processing.processing_text import restore_report
+from .build import load_checkpoint
+from .heat_maps import Reading, read_report, topic_words
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of a film
+STOP = "."
+TOPICS, WORDS_OF_A_TOPIC = 6, 8  # rows of the memory that are told of a study, and words that tell what a row is about
+
+
+@dataclass
+class Sentence:
+    """Words `start` to `stop` (not included) of the report, as a person would write them.
+
+    `confidence` is the geometric mean of their probabilities, each behind the words before it: how sure the model is
+    of the wording, given these films. It is not the probability that the sentence is true.
+    """
+
+    text: str
+    start: int
+    stop: int
+    confidence: float
+
+
+@dataclass
+class Topic:
+    """A row of MCSAM's memory that a study retrieves.
+
+    Args:
+        row: its number in the bank.
+        words: those of the vocabulary that retrieve it most, with the weight they give it.
+        share: of what films and report retrieve, how much this row is; films and report count alike.
+        by_word: weight that each word of the report gives it, (T,).
+        by_place: weight that each place of the films gives it, (V, h, w).
+    """
+
+    row: int
+    words: list[tuple[str, float]]
+    share: float
+    by_word: np.ndarray
+    by_place: np.ndarray
+
+
+@dataclass
+class Observation:
+    """A finding that the decoder is told of: its probability, whether it was told, and what each place adds to the
+    logit, (V, h, w)."""
+
+    name: str
+    probability: float
+    told: bool
+    by_place: np.ndarray
+
+
+@dataclass
+class Explanation:
+    """A report and what it comes from; `films` are grey, upright, 0..255, (H, W) each.
+
+    Args:
+        words: of the report, T of them, as the model reads them.
+        probability: of each word behind those before it, (T,).
+        boxes: where on each film the h x w places lie, which are what the model sees.
+        heat: share of each word that comes from each place, (T, V, h, w), sum 1 a word.
+        mask: UAR's, how open each place is at each position, (T, V, h, w) from 0 to 1; None without its second stage.
+        similarity: cosine of films and report in the space they share; None where there is none.
+    """
+
+    report: str
+    words: list[str]
+    probability: np.ndarray
+    sentences: list[Sentence]
+    films: list[np.ndarray]
+    boxes: list[Box]
+    heat: np.ndarray
+    mask: np.ndarray | None
+    similarity: float | None
+    topics: list[Topic] = field(default_factory=list)
+    observations: list[Observation] = field(default_factory=list)
+
+    def heat_on_film(self, words: Sequence[int], view: int) -> np.ndarray:
+        """Mean heat of these words on a film: (H, W) float32, 0 where the model sees nothing."""
+        return on_film(self.heat[list(words), view].mean(0), self.boxes[view], self.films[view].shape)
+
+
+def on_film(places: np.ndarray, box: Box, shape: tuple[int, ...]) -> np.ndarray:
+    """Values of h x w places that lie in `box` of a film -> its pixels (H, W), between places by straight lines."""
+    (h, w), (left, top, right, bottom) = places.shape, box
+    wide, high = w / (right - left), h / (bottom - top)  # places a pixel
+    step = (wide, 0, -left * wide, 0, high, -top * high)
+    grid = Image.fromarray(np.ascontiguousarray(places, np.float32))
+    return np.asarray(
+        grid.transform(shape[::-1], Image.Transform.AFFINE, step, resample=Image.Resampling.BILINEAR), np.float32
+    )
+
+
+def explain(images: Sequence[Any], model: str, report: str | None = None) -> Explanation:
+    """The report of one study's films and what it comes from.
+
+    Args:
+        images: the views of ONE study: paths, Pillow images, arrays.
+        model: a run's folder, a checkpoint that comes with the package, or a Hub name.
+        report: what is to be explained in place of the model's own report.
+
+    Raises:
+        ValueError: no films or more than the model takes, a report without words, no such model, a damaged film.
+    """
+    network, processor = load_checkpoint(model)
+    return explain_study(network.eval(), processor, images, report)
+
+
+def explain_study(network: Any, processor: Any, images: Sequence[Any], report: str | None = None) -> Explanation:
+    """As `explain`, with a model and processor that are loaded already."""
+    most = network.config.max_views
+    if not 1 <= len(images) <= most:
+        raise ValueError(f"A study has 1 to {most} views for this model. Got {len(images)} images.")
+    films = [read_grey(image, where=f"`images[{number}]`") for number, image in enumerate(images)]
+    inputs = {
+        name: tensor.to(network.device) for name, tensor in processor(images=[films], return_tensors="pt").items()
+    }
+    inputs["pixel_values"] = inputs["pixel_values"].to(network.dtype)
+    labels = _label_words(network, processor, inputs, report).to(network.device)
+    reading = read_report(network, inputs, labels)
+    ids = [word for word in labels[0].tolist() if word not in (network.config.eos_token_id, -100)]
+    words = [processor.tokenizer.decode([word]) for word in ids]
+    likely = reading.log_probability.cpu().float().numpy()[: len(words)]
+    return Explanation(
+        report=restore_report(" ".join(words)),
+        words=words,
+        probability=np.exp(likely),
+        sentences=_cut_sentences(words, likely),
+        films=[np.asarray(film).clip(0, 255).astype(np.uint8) for film in films],
+        boxes=[processor.image_processor.seen_box(*film.size) for film in films],
+        heat=_numbers(reading.heat)[: len(words)],
+        mask=None if reading.mask is None else _numbers(reading.mask)[: len(words)],
+        similarity=reading.similarity,
+        topics=_find_topics(network, processor.tokenizer, reading, len(words)),
+        observations=_list_observations(network, reading),
+    )
+
+
+def _label_words(network: Any, processor: Any, inputs: dict[str, Tensor], report: str | None) -> Tensor:
+    """Ids of the report's words, (1, T): the one that is given, else the one that the model writes."""
+    if report is None:
+        return as_labels(network.generate(**inputs), network.config.eos_token_id)
+    if not any(map(str.isalnum, report)):
+        raise ValueError(f"`report` must be a report with words. Got {report!r}; leave it out for the model's own.")
+    return processor(text=[report], return_tensors="pt")["labels"]
+
+
+def _cut_sentences(words: list[str], likely: np.ndarray) -> list[Sentence]:
+    """Sentences end with a full stop; the last one may lack it."""
+    ends = [number + 1 for number, word in enumerate(words) if word == STOP]
+    ends += [len(words)] if not ends or ends[-1] != len(words) else []
+    starts = [0, *ends[:-1]]
+    return [
+        Sentence(restore_report(" ".join(words[a:b])), a, b, float(np.exp(likely[a:b].mean())))
+        for a, b in zip(starts, ends, strict=True)
+        if b > a
+    ]
+
+
+def _find_topics(network: Any, tokenizer: Any, reading: Reading, words: int) -> list[Topic]:
+    """The rows of the memory that the study retrieves most, first the one of the largest share."""
+    if reading.memory_of_words is None or reading.memory_of_films is None:
+        return []
+    by_word, by_place = _numbers(reading.memory_of_words)[:words], _numbers(reading.memory_of_films)
+    share = (by_word.mean(0) + by_place.mean((0, 1, 2))) / 2
+    vocabulary = topic_words(network)
+    vocabulary[[*tokenizer.all_special_ids, tokenizer.convert_tokens_to_ids(STOP)]] = 0
+    topics = []
+    for row in np.argsort(-share)[:TOPICS]:
+        best = vocabulary[:, row].topk(min(WORDS_OF_A_TOPIC, len(vocabulary)))
+        named = [(tokenizer.decode([i]), w) for w, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+        topics.append(Topic(int(row), named, float(share[row]), by_word[:, row], by_place[..., row]))
+    return topics
+
+
+def _list_observations(network: Any, reading: Reading) -> list[Observation]:
+    """Likeliest first."""
+    if reading.observations is None or reading.observation_logits is None:
+        return []
+    probabilities = reading.observation_logits.sigmoid().tolist()
+    named = zip(network.config.observations.items(), probabilities, _numbers(reading.observations), strict=True)
+    listed = [Observation(name, p, p >= threshold, places) for (name, threshold), p, places in named]
+    return sorted(listed, key=lambda observation: -observation.probability)
+
+
+def _numbers(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().to(torch.float32).numpy()
