@@ -324,6 +324,20 @@ def compare(
     _run(lambda: work(a, b, references, split, protocol, **options), lambda result: show(result, Console()), as_json)
 
 
+@app.command("app")
+def show_page(
+    model: Annotated[
+        list[str] | None, typer.Option(help="As of `generate`; again for another. Left out: the two of the package.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to answer at; 0.0.0.0 for all of this machine's.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+) -> None:
+    """Open a page for films: the report as it is written, and where each word looked."""
+    from .training.app import MODELS, serve
+
+    serve(model or MODELS, host, port)
+
+
 def _quiet_transformers() -> None:
     """Its notes are for programmers: missing keys that are tied, bars for loading and saving."""
     from transformers.utils import logging

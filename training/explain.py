@@ -129,8 +129,10 @@ def explain(images: Sequence[Any], model: str, report: str | None = None) -> Exp
     return explain_study(network.eval(), processor, images, report)
 
 
-def explain_study(network: Any, processor: Any, images: Sequence[Any], report: str | None = None) -> Explanation:
-    """As `explain`, with a model and processor that are loaded already."""
+def explain_study(
+    network: Any, processor: Any, images: Sequence[Any], report: str | None = None, **generation: Any
+) -> Explanation:
+    """As `explain`, with a model and processor that are loaded already; `generation` is for `generate()`."""
     most = network.config.max_views
     if not 1 <= len(images) <= most:
         raise ValueError(f"A study has 1 to {most} views for this model. Got {len(images)} images.")
@@ -139,13 +141,13 @@ def explain_study(network: Any, processor: Any, images: Sequence[Any], report: s
         name: tensor.to(network.device) for name, tensor in processor(images=[films], return_tensors="pt").items()
     }
     inputs["pixel_values"] = inputs["pixel_values"].to(network.dtype)
-    labels = _label_words(network, processor, inputs, report).to(network.device)
+    labels = _label_words(network, processor, inputs, report, generation).to(network.device)
     reading = read_report(network, inputs, labels)
     ids = [word for word in labels[0].tolist() if word not in (network.config.eos_token_id, -100)]
     words = [processor.tokenizer.decode([word]) for word in ids]
     likely = reading.log_probability.cpu().float().numpy()[: len(words)]
     return Explanation(
-        report=restore_report(" ".join(words)),
+        report=processor.decode(ids),  # as `radscribe generate` writes it: a word that stands for no word is left out
         words=words,
         probability=np.exp(likely),
         sentences=_cut_sentences(words, likely),
@@ -159,10 +161,12 @@ def explain_study(network: Any, processor: Any, images: Sequence[Any], report: s
     )
 
 
-def _label_words(network: Any, processor: Any, inputs: dict[str, Tensor], report: str | None) -> Tensor:
+def _label_words(
+    network: Any, processor: Any, inputs: dict[str, Tensor], report: str | None, generation: dict[str, Any]
+) -> Tensor:
     """Ids of the report's words, (1, T): the one that is given, else the one that the model writes."""
     if report is None:
-        return as_labels(network.generate(**inputs), network.config.eos_token_id)
+        return as_labels(network.generate(**inputs, **generation), network.config.eos_token_id)
     if not any(map(str.isalnum, report)):
         raise ValueError(f"`report` must be a report with words. Got {report!r}; leave it out for the model's own.")
     return processor(text=[report], return_tensors="pt")["labels"]

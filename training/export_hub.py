@@ -15,6 +15,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, ProcessorMixin
 
+from ..processing.handler import EndpointHandler
 from ..processing.pipeline_report import TASK, TEXT_TASK, ReportPipeline
 from .build import load_checkpoint
 from .card import write_card
@@ -60,8 +61,8 @@ def export(run: str, out: Path, results: Path | None = None, bf16: bool = False)
 
 def exported_code(model: PreTrainedModel, processor: ProcessorMixin) -> dict[str, str]:
     """Name and text of each file of code that a repository of this model and processor holds."""
-    classes = [type(model.config), type(model), type(processor), type(processor.image_processor), ReportPipeline]
-    return flatten_code(classes)
+    classes = [type(model.config), type(model), type(processor), type(processor.image_processor)]
+    return flatten_code([*classes, ReportPipeline, EndpointHandler])
 
 
 def flatten_code(classes: list[type]) -> dict[str, str]:

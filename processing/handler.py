@@ -1,0 +1,62 @@
+"""What an Inference Endpoint of the Hub runs: `EndpointHandler(folder)`, called with a request's JSON.
+
+    {"inputs": "<base64 of a film>"}               a study of one view
+    {"inputs": ["<base64>", "<base64>"]}           the views of ONE study
+    {"inputs": ..., "parameters": {"num_beams": 3}}  words for `generate()`
+
+It stands by itself: an endpoint loads this file alone and has no radscribe, so the model's code comes from the folder.
+"""
+
+import base64
+import binascii
+import io
+from typing import Any
+
+from PIL import Image
+from transformers import pipeline
+
+PARAMETERS = ("max_new_tokens", "min_length", "num_beams", "num_candidates", "length_penalty", "no_repeat_ngram_size")
+
+
+class EndpointHandler:
+    """One study a request -> `[{"generated_text": report}]`.
+
+    Args:
+        path: the folder of an exported model.
+    """
+
+    def __init__(self, path: str = "") -> None:
+        self.write = pipeline("image-to-text", model=path, trust_remote_code=True)
+
+    def __call__(self, data: dict[str, Any]) -> list[dict[str, str]]:
+        """The report of one study.
+
+        Raises:
+            ValueError: one line: no film, too many, no base64, no image, a parameter that is not of `PARAMETERS`.
+        """
+        inputs = data.get("inputs") if isinstance(data, dict) else None
+        films = inputs if isinstance(inputs, list) else [inputs]
+        if not inputs:
+            raise ValueError('`inputs` must be a film or a list of views: {"inputs": "<base64>"}. Got none.')
+        settings = data.get("parameters") or {}
+        if not isinstance(settings, dict) or set(settings) - set(PARAMETERS):
+            raise ValueError(f"`parameters` may hold {', '.join(PARAMETERS)}.")
+        study = [_read(film, f"`inputs[{number}]`") for number, film in enumerate(films)]
+        return self.write([study], generate_kwargs=settings)[0]
+
+
+def _read(film: Any, where: str) -> Any:
+    """A film as the pipeline takes it: what an endpoint has opened already, or base64 or bytes of a file."""
+    if isinstance(film, Image.Image):
+        return film
+    if isinstance(film, str):
+        try:
+            film = base64.b64decode(film.rpartition(",")[2], validate=True)  # behind the comma of a data: URL
+        except (binascii.Error, ValueError) as error:
+            raise ValueError(f"{where} must be a film's file as base64.") from error
+    if not isinstance(film, bytes):
+        raise ValueError(f"{where} must be a film's file as base64. Got {type(film).__name__}.")
+    try:
+        return Image.open(io.BytesIO(film))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{where} is no image that Pillow can read. Give a PNG or JPEG file.") from error

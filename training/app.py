@@ -1,0 +1,282 @@
+"""`radscribe app`: a page to drop the films of a study on, and see the report arrive and what each word comes from.
+
+The same page is the Hub Space of hub_cards/space. Films are held in memory, in the session of who sent them, for half
+an hour at most; nothing of them is written but the upload itself, which app_uploads.py removes as it is read.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from html import escape
+from pathlib import Path
+from typing import Any
+
+try:
+    import gradio as gr
+except ImportError as error:
+    raise ImportError("The page needs Gradio: pip install radscribe[demo]") from error
+import numpy as np
+from PIL import Image
+from starlette.middleware import Middleware
+
+from .app_uploads import MOST_BYTES, PrivateUploads, take_films
+from .build import SHIPPED, load_checkpoint
+from .drafts import count_drafts, follow_report
+from .errors import one_line
+from .page.explain_page import data_url, explanation_html, explanation_json
+
+SPACE = SHIPPED / "space"
+MODELS = ("mcsam-iu-xray-small", "uar-iu-xray-small")
+KEPT = 1800  # seconds that a session's films are held
+SESSIONS, WAITING = 64, 16  # that are held at once, and that wait for the models
+CLAIM = "Research software. Not a medical device, not a diagnosis."
+EXAMPLES = {"Phantom 1": "phantom_1", "Phantom 2": "phantom_2"}
+_ON_EXAMPLES = (
+    "Phantoms are drawings made by radscribe. The shipped models have learnt from real films alone: what they write "
+    "for a phantom shows how the page works, and means nothing."
+)
+_STYLE = Path(__file__).parent / "page" / "app.css"
+
+Study = list[Image.Image]
+
+
+class _Uploads(gr.File):
+    """A drop zone whose files reach a function as paths that `PrivateUploads` made, and no other."""
+
+    def get_block_name(self) -> str:
+        return "file"
+
+    async def async_move_resource_to_block_cache(self, url_or_file_path: Any) -> Any:
+        if Path(str(url_or_file_path)).parent != Path(self.GRADIO_CACHE):  # an address, or a folder within
+            raise gr.Error("Send files, not addresses.", print_exception=False)
+        return str(url_or_file_path)
+
+    def _process_single_file(self, f: Any) -> Path:
+        return Path(f.path)
+
+
+class _Page(gr.Blocks):
+    """Blocks that answer whatever goes wrong with one line, and write nothing of a user's into the log."""
+
+    def get_block_name(self) -> str:
+        return "blocks"
+
+    async def process_api(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        try:
+            return await super().process_api(*args, **kwargs)
+        except gr.Error as error:
+            error.print_exception = False
+            raise
+        except Exception as error:
+            if os.environ.get("RADSCRIBE_DEBUG"):
+                raise
+            print(f"radscribe app: a request ended in {type(error).__name__}", file=sys.stderr)
+            raise gr.Error("This request could not be answered.", print_exception=False) from None
+
+
+class _Desk:
+    """What the page does with its models; nothing of it changes after it is made."""
+
+    def __init__(self, models: Sequence[str]) -> None:
+        loaded = {Path(name).name: load_checkpoint(name) for name in models}
+        if len(loaded) != len(models):
+            raise ValueError(f"Give each model once, and models of different names. Got {', '.join(models)}.")
+        self.models = {name: (network.eval(), processor) for name, (network, processor) in loaded.items()}
+        self.most = max(network.config.max_views for network, _ in self.models.values())
+
+    def take(self, paths: list[Path] | None, study: Study) -> tuple[None, Study, str, str]:
+        """Files that were dropped -> an empty drop zone, the study with their films, its pictures, a line."""
+        try:
+            films = [*study, *take_films(paths or [])]
+            if len(films) > self.most:
+                raise ValueError(f"A study has at most {self.most} films here. Start a new study for others.")
+        except ValueError as error:
+            return None, study, show_films(study), alert(error)
+        return None, films, show_films(films), say(f"{_count(films)} ready.")
+
+    def take_example(self, name: str) -> tuple[Study, str, str]:
+        """A study of phantoms, its pictures, and what to think of it."""
+        paths = [SPACE / "examples" / f"{EXAMPLES[name]}_{view}.png" for view in ("frontal", "lateral")]
+        films = [Image.open(path).convert("L") for path in paths][: self.most]
+        return films, show_films(films), say(_ON_EXAMPLES)
+
+    def write(self, study: Study, model: str) -> Iterator[dict[str, Any]]:
+        """Line, draft and viewer as the report arrives: words of a draft, then the report and what it comes from."""
+        network, processor = self.models[model]
+        drafts, started = count_drafts(network), time.monotonic()
+        line = f"Draft 1 of {drafts}; of all the one that fits the films best is taken." if drafts > 1 else "Writing."
+        yield {"line": say(line), "draft": "", "viewer": ""}
+        if not study:
+            yield {"line": alert("Add a film first."), "draft": "", "viewer": ""}
+            return
+        try:
+            for step in follow_report(network, processor, study):
+                if isinstance(step, str):
+                    yield {"draft": f"<p>{escape(step)}</p>"}
+                else:
+                    seconds = time.monotonic() - started
+                    done = say(f"Written by {model} in {seconds:.1f} s. Choose a word to see where it looked.")
+                    yield {"line": done, "draft": "", "viewer": _frame(explanation_html(step))}
+        except ValueError as error:
+            yield {"line": alert(error), "draft": "", "viewer": ""}
+
+    def report(self, files: list[Path] | None, model: str) -> tuple[str, dict[str, Any]]:
+        """Write the report of one study.
+
+        Args:
+            files: the views of the study, PNG, JPEG or DICOM.
+            model: name of one of the page's models.
+
+        Returns:
+            The report, and all that is known of where it comes from.
+        """
+        try:
+            *_, explanation = follow_report(*self.models[model], take_films(files or []))
+        except ValueError as error:
+            raise gr.Error(one_line(error), print_exception=False) from None
+        return explanation.report, explanation_json(explanation) | {"model": model, "claim": CLAIM}
+
+
+def say(line: str) -> str:
+    return f'<p class="line" role="status">{escape(line)}</p>'
+
+
+def alert(problem: Exception | str) -> str:
+    line = one_line(problem) if isinstance(problem, Exception) else problem
+    return f'<p class="line problem" role="alert">{escape(line)}</p>'
+
+
+def show_films(study: Study) -> str:
+    """The films of a study side by side, or room for them."""
+    if not study:
+        return '<p class="faint">The films of the study will stand here.</p>'
+    pictures = [
+        f'<img src="{data_url(np.asarray(film).clip(0, 255).astype(np.uint8), 512)}" alt="Film {n} of {len(study)}, {film.width} by {film.height} pixels">'
+        for n, film in enumerate(study, start=1)
+    ]
+    return f'<div class="films">{"".join(pictures)}</div>'
+
+
+def _count(study: Study) -> str:
+    return f"{len(study)} film{'s' if len(study) > 1 else ''}"
+
+
+def _frame(document: str) -> str:
+    """The viewer as a document of no origin: its script reaches nothing of the page, and no server."""
+    return (
+        '<iframe title="The report, and where each word comes from" sandbox="allow-scripts allow-downloads" '
+        f'allow="clipboard-write" class="viewer" srcdoc="{escape(document)}"></iframe>'
+    )
+
+
+def build_page(models: Sequence[str] = MODELS) -> gr.Blocks:
+    """The page, its models loaded. `serve` starts it; it can also be mounted where Gradio pages are.
+
+    Raises:
+        ValueError: no such model, or two of one name.
+    """
+    desk = _Desk(models)
+    with _Page(title="radscribe", analytics_enabled=False, delete_cache=(60, 600)) as page:
+        study = gr.State([], time_to_live=KEPT)
+        gr.HTML(f'<h1>radscribe</h1><p class="claim">{CLAIM}</p>')
+        with gr.Row(elem_id="asking"):
+            with gr.Column(scale=5):
+                files = _Uploads(file_count="multiple", label="Films", height=150, elem_id="drop")
+                gr.HTML(f'<p class="faint">The views of one study, up to {desk.most}: PNG, JPEG or DICOM.</p>')
+                with gr.Row():
+                    examples = [gr.Button(name, size="sm", min_width=60) for name in EXAMPLES]
+                    again = gr.Button("New study", size="sm", min_width=60)
+            with gr.Column(scale=6):
+                model = gr.Radio(list(desk.models), value=next(iter(desk.models)), label="Model")
+                with gr.Row():
+                    start = gr.Button("Write the report", variant="primary", elem_id="start", scale=3)
+                    stop = gr.Button("Stop", elem_id="stop", min_width=60)
+                line = gr.HTML(say("Add the films of a study, or try a phantom."), elem_id="line")
+        with gr.Row(elem_id="desk") as waiting:
+            films = gr.HTML(show_films([]), elem_id="films")
+            draft = gr.HTML("", elem_id="draft")
+        viewer = gr.HTML("", elem_id="viewer")
+
+        shown = [line, draft, viewer, waiting]
+
+        def write(study: Study, model: str) -> Iterator[dict[Any, Any]]:
+            for step in desk.write(study, model):
+                parts = {"line": line, "draft": draft, "viewer": viewer}
+                done = {waiting: gr.Row(visible=not step["viewer"])} if "viewer" in step else {}
+                yield {parts[name]: value for name, value in step.items()} | done
+
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        fresh = {"fn": lambda: ("", "", gr.Row(visible=True)), "outputs": [draft, viewer, waiting]} | quiet
+        limits: dict[str, Any] = {"concurrency_id": "models", "concurrency_limit": 1}
+        files.upload(desk.take, [files, study], [files, study, films, line], **quiet).then(**fresh)
+        for example in examples:
+            example.click(desk.take_example, example, [study, films, line], **quiet).then(**fresh)
+        empty = ([], show_films([]), say("Add the films of a study, or try a phantom."))
+        again.click(lambda: empty, None, [study, films, line], **quiet).then(**fresh)
+        writing = start.click(write, [study, model], shown, **quiet, **limits)
+        writing.then(None, js="() => document.querySelector('iframe.viewer')?.scrollIntoView()")
+        stop.click(lambda: say("Stopped."), None, line, cancels=[writing], **quiet)
+        _add_endpoint(desk, model, limits)
+    return page.queue(max_size=WAITING, default_concurrency_limit=2)
+
+
+def _add_endpoint(desk: _Desk, model: gr.Radio, limits: dict[str, Any]) -> None:
+    """`/report` for programs (docs/serving.md): files and a model's name to the report and its explanation."""
+    given = _Uploads(file_count="multiple", visible=False, label="files")
+    answers = [gr.Textbox(visible=False, label="report"), gr.JSON(visible=False, label="explanation")]
+    gr.Button(visible=False).click(desk.report, [given, model], answers, api_name="report", **limits)
+
+
+def _theme() -> gr.themes.Base:
+    """The viewer's colours, and the system's own fonts: Gradio's would come from Google."""
+    plain = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    names = ("button_primary_background_fill", "button_primary_background_fill_hover", "checkbox_background_color_selected")
+    colours = dict(zip(names, ("#0a6c86", "#085a70", "#0a6c86"), strict=True))
+    dark = {f"{name}_dark": colour for name, colour in colours.items()}
+    return plain.set(**colours, **dark, body_background_fill="#ffffff", body_background_fill_dark="#14171a")
+
+
+@contextmanager
+def run_page(models: Sequence[str] = MODELS, host: str | None = None, port: int | None = None) -> Iterator[gr.Blocks]:
+    """The page, answering while this lasts; left-out host and port are Gradio's (127.0.0.1, a free one from 7860 on).
+
+    Raises:
+        ValueError: as `build_page`.
+        OSError: the port is in use.
+    """
+    with tempfile.TemporaryDirectory(prefix="radscribe-app-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        page = build_page(models)
+        page.launch(
+            server_name=host,
+            server_port=port,
+            max_file_size=MOST_BYTES,
+            state_session_capacity=SESSIONS,
+            share=False,
+            run_history=False,  # else the browser keeps each report and film
+            enable_monitoring=False,
+            ssr_mode=False,  # else a Node server is started beside, where Node is
+            show_error=True,
+            footer_links=["api"],
+            theme=_theme(),
+            css_paths=_STYLE,
+            app_kwargs={"middleware": [Middleware(PrivateUploads, folder=Path(folder), kept=page.upload_file_set)]},
+            prevent_thread_lock=True,
+        )
+        try:
+            yield page
+        finally:
+            page.close(verbose=False)
+
+
+def serve(models: Sequence[str] = MODELS, host: str | None = None, port: int | None = None) -> None:
+    """`run_page` until it is interrupted or told to end."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that uploads are removed
+    with run_page(models, host, port) as page:
+        page.block_thread()

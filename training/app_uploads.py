@@ -1,0 +1,116 @@
+"""What strangers send to the page (app.py): how it reaches the disk, what is refused, and the films that come of it.
+
+Gradio keeps an upload under its sender's file name, in a folder named after its content: two people who send one film
+share a file, and a name may be a patient's. So uploads are taken here, before Gradio sees them: each becomes a file
+without a name in a folder of this server's own, is read once and removed.
+"""
+
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from ..processing.image_processing_cxr import read_grey
+from .errors import one_line
+
+MOST_FILES = 8  # of one upload; a study has fewer, and each model says how many it takes
+MOST_BYTES = 64 * 2**20  # of one file: a film of 4,280 x 3,520 pixels in 16 bit has 30 MB
+MOST_WAITING = 2**30  # bytes of all uploads that nobody has asked a report for yet
+OLDEST = 600  # seconds that an upload waits for its event, which a page sends at once
+
+
+class PrivateUploads:
+    """ASGI: answers `POST .../upload` in Gradio's place, with the paths of files that only this server names.
+
+    Args:
+        app: Gradio's own application, which gets all other requests.
+        folder: where uploads wait; nobody else may read it.
+        kept: set that paths are added to, whose files Gradio removes when they are old and at its end.
+    """
+
+    def __init__(self, app: Any, folder: Path, kept: set[str]) -> None:
+        self.app, self.folder, self.kept = app, folder, kept
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        path = scope["path"] if scope["type"] == "http" else ""
+        if path.endswith("/upload") and scope["method"] == "POST":
+            answer = await self._answer(Request(scope, _bounded(receive)))
+        elif path.endswith("/upload_progress"):  # which Gradio does not know of uploads that it has not taken
+            answer = Response('data: {"msg": "done"}\n\n', media_type="text/event-stream")
+        else:
+            answer = self.app
+        await answer(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        waiting = sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
+        if waiting > MOST_WAITING:
+            return PlainTextResponse("Too many uploads are waiting. Try again in ten minutes.", 503)
+        try:
+            async with request.form(max_files=MOST_FILES, max_fields=0) as form:
+                files = [file for _, file in form.multi_items() if isinstance(file, UploadFile)]
+                if any((file.size or 0) > MOST_BYTES for file in files):
+                    raise _TooLarge
+                return JSONResponse([await self._keep(file) for file in files])
+        except _TooLarge:
+            return PlainTextResponse(f"A file may have at most {MOST_BYTES >> 20} MB.", 413)
+        except HTTPException:  # its text may quote the request
+            return PlainTextResponse(f"Send 1 to {MOST_FILES} files as multipart/form-data.", 400)
+
+    async def _keep(self, file: UploadFile) -> str:
+        """Write an upload to a new file that its owner alone reads; returns the path."""
+        path = self.folder / secrets.token_hex(16)
+        self.kept.add(str(path))
+        path.touch(mode=0o600)
+        with path.open("wb") as kept:
+            while part := await file.read(2**20):
+                kept.write(part)
+        return str(path)
+
+
+class _TooLarge(Exception):  # noqa: N818 - an answer, not an error
+    pass
+
+
+def _bounded(receive: Any) -> Any:
+    """`receive` of an ASGI request that raises _TooLarge where a body goes on for too long, whatever its header says."""
+    left = MOST_FILES * MOST_BYTES // 4  # no study is that large
+
+    async def bounded() -> Any:
+        nonlocal left
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise _TooLarge
+        return message
+
+    return bounded
+
+
+def take_films(paths: Sequence[Path]) -> list[Image.Image]:
+    """The films in these uploads, grey and upright; the uploads are removed, whatever comes.
+
+    Raises:
+        ValueError: one line on the first that is no film, which it calls "file 2" and never by a name.
+    """
+    try:
+        return [_open_film(path, f"File {number}") for number, path in enumerate(paths, start=1)]
+    finally:
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+
+def _open_film(path: Path, where: str) -> Image.Image:
+    try:
+        if not path.is_file():
+            raise ValueError(f"{where} has waited for too long. Send it again.")
+        if path.stat().st_size == 0:
+            raise ValueError(f"{where} is empty.")
+        return read_grey(path)
+    except (ValueError, OSError, ImportError) as error:
+        raise ValueError(one_line(error).replace(f"`{path}`", where)) from None
