@@ -262,6 +262,38 @@ def generate(
 
 
 @app.command()
+def explain(
+    images: Annotated[list[Path], typer.Argument(help="Views of ONE study.")],
+    model: Annotated[str, typer.Option(help="As of `generate`.")] = SHIPPED,
+    report: Annotated[str | None, typer.Option(help="Text to explain in place of the model's own report.")] = None,
+    png: Annotated[
+        Path | None, typer.Option(help="Picture to save: a row a sentence, its heat over the films.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Page to save: words to click, all of the below.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show where in the films, and in the memory, a report's words come from."""
+    from .training.page.explain_page import explain_to_files as work
+
+    _run(lambda: work(images, model, report, png, html), _show_explanation, as_json)
+
+
+def _show_explanation(result: dict[str, Any]) -> None:
+    """Sentences, what the decoder was told and the memory's rows, without the heat's numbers."""
+    print(result["report"])
+    told = [f"{o['name']} {_written(o['probability'])}" for o in result["observations"] if o["told"]]
+    topics = {f"memory row {t['row']}": ", ".join(word for word, _ in t["words"]) for t in result["topics"]}
+    shown = {
+        "cosine of films and report": result["similarity"],
+        "told to the decoder": ", ".join(told) or None,
+    } | topics
+    _show_values(
+        {name: value for name, value in shown.items() if value is not None}
+        | {"rows": [{"sentence": s["text"], "confidence": s["confidence"]} for s in result["sentences"]]}
+    )
+
+
+@app.command()
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="JSON lines that `radscribe generate --out` wrote.")],
     references: References,

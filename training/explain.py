@@ -6,7 +6,8 @@
 Heat shows what a model used, which need not be what a radiologist would look at. See heat_maps.py for how it is
 computed, `python -m radscribe.training.pointing_game` for how often it lies where the finding is.
 
-Shapes: T words, V views, h x w places of a film, H x W pixels of a film, M rows of the memory.
+Shapes: T words, V views, G x G places where a window of a film is hidden, h x w places that visual tokens stand for,
+H x W pixels of a film, M rows of the memory.
 """
 
 from collections.abc import Sequence
@@ -64,8 +65,10 @@ class Topic:
 
 @dataclass
 class Observation:
-    """A finding that the decoder is told of: its probability, whether it was told, and what each place adds to the
-    logit, (V, h, w)."""
+    """A finding that the decoder is told of where it is likely enough: `told`.
+
+    `by_place` is what its logit loses where a window is hidden, (V, G, G).
+    """
 
     name: str
     probability: float
@@ -80,8 +83,9 @@ class Explanation:
     Args:
         words: of the report, T of them, as the model reads them.
         probability: of each word behind those before it, (T,).
-        boxes: where on each film the h x w places lie, which are what the model sees.
-        heat: share of each word that comes from each place, (T, V, h, w), sum 1 a word.
+        boxes: where on each film the places lie: what the model sees of it.
+        heat: log-probability that each word loses where a window is hidden, in nats, (T, V, G, G).
+        attention: of each word, sum 1 over all places of all views, (T, V, h, w).
         mask: UAR's, how open each place is at each position, (T, V, h, w) from 0 to 1; None without its second stage.
         similarity: cosine of films and report in the space they share; None where there is none.
     """
@@ -93,14 +97,16 @@ class Explanation:
     films: list[np.ndarray]
     boxes: list[Box]
     heat: np.ndarray
+    attention: np.ndarray
     mask: np.ndarray | None
     similarity: float | None
     topics: list[Topic] = field(default_factory=list)
     observations: list[Observation] = field(default_factory=list)
 
     def heat_on_film(self, words: Sequence[int], view: int) -> np.ndarray:
-        """Mean heat of these words on a film: (H, W) float32, 0 where the model sees nothing."""
-        return on_film(self.heat[list(words), view].mean(0), self.boxes[view], self.films[view].shape)
+        """What these words together lose where the film is hidden, in nats, 0 where hiding helps: (H, W) float32."""
+        places = self.heat[list(words), view].sum(0).clip(min=0)
+        return on_film(places, self.boxes[view], self.films[view].shape)
 
 
 def on_film(places: np.ndarray, box: Box, shape: tuple[int, ...]) -> np.ndarray:
@@ -154,6 +160,7 @@ def explain_study(
         films=[np.asarray(film).clip(0, 255).astype(np.uint8) for film in films],
         boxes=[processor.image_processor.seen_box(*film.size) for film in films],
         heat=_numbers(reading.heat)[: len(words)],
+        attention=_numbers(reading.attention)[: len(words)],
         mask=None if reading.mask is None else _numbers(reading.mask)[: len(words)],
         similarity=reading.similarity,
         topics=_find_topics(network, processor.tokenizer, reading, len(words)),
@@ -202,10 +209,10 @@ def _find_topics(network: Any, tokenizer: Any, reading: Reading, words: int) -> 
 
 def _list_observations(network: Any, reading: Reading) -> list[Observation]:
     """Likeliest first."""
-    if reading.observations is None or reading.observation_logits is None:
+    if reading.observation_heat is None or reading.observation_logits is None:
         return []
     probabilities = reading.observation_logits.sigmoid().tolist()
-    named = zip(network.config.observations.items(), probabilities, _numbers(reading.observations), strict=True)
+    named = zip(network.config.observations.items(), probabilities, _numbers(reading.observation_heat), strict=True)
     listed = [Observation(name, p, p >= threshold, places) for (name, threshold), p, places in named]
     return sorted(listed, key=lambda observation: -observation.probability)
 

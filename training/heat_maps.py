@@ -1,7 +1,12 @@
 """Where in the films a word of a report comes from, and what else a model says of itself while it reads a report.
 
-Shapes: T words (the end mark included), V views, N visual tokens of all views, h x w places of a film, M rows of the
-memory, L observations, C numbers the film reader says of a place.
+Two answers to "where". Heat is what counts: a window of the film is hidden, and the word becomes so much less likely
+(occlusion; Zeiler & Fergus, ECCV 2014). Attention is where the decoder looks, as UAR's Fig. 7 shows it: its places
+are those of the visual tokens, few and mixed with one another by the encoder before, and no measure of what counts
+(Jain & Wallace, NAACL 2019). docs/explain.md has the figures of both.
+
+Shapes: T words (the end mark included), V views, N visual tokens of all views, h x w places of a film that tokens
+stand for, G x G places at which a window is hidden, M rows of the memory, L observations.
 """
 
 from collections.abc import Iterator
@@ -11,9 +16,14 @@ from math import isqrt
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..modeling.modeling_losses import IGNORED
+from .build import reads_tokens
+
+GRID = 12  # places a side: a finding of a phantom is about as large as a window
+WINDOW = 3  # places a side that are hidden at once, about the place
+BATCH = 16  # films that are read at once: more no longer fit a core's cache
 
 
 @dataclass
@@ -22,64 +32,103 @@ class Reading:
 
     Args:
         log_probability: of each word behind those before it, (T,).
-        heat: share of each word that comes from each place, (T, V, h, w); sums to 1 over all places of all views.
+        heat: how much of it is lost where a window is hidden, in nats, (T, V, G, G); below 0 where hiding helps.
+        attention: of each word over the places, mean over heads and layers, (T, V, h, w).
         mask: UAR's sigmoid(M) (Eq. 11), how open each place is to the word at this position, (T, V, h, w).
         similarity: cosine of films and report in the space that they share.
         memory_of_words, memory_of_films: MCSAM's retrieval weights, (T, M) and (V, h, w, M).
-        observations: what each place adds to the logit of each observation, (L, V, h, w).
-        observation_logits: the logits themselves, (L,).
+        observation_logits: of each observation, (L,).
+        observation_heat: how much of a logit is lost where a window is hidden, (L, V, G, G).
 
     What a model does not have is None.
     """
 
     log_probability: Tensor
     heat: Tensor
+    attention: Tensor
     mask: Tensor | None
     similarity: float | None
     memory_of_words: Tensor | None
     memory_of_films: Tensor | None
-    observations: Tensor | None
     observation_logits: Tensor | None
+    observation_heat: Tensor | None
 
 
+@torch.no_grad()
 def read_report(network: Any, inputs: dict[str, Tensor], labels: Tensor) -> Reading:
     """Let a model read a report of one study: films as its processor gives them (B = 1), `labels` (1, T)."""
     labels = labels[:, labels[0] != IGNORED]
-    views = inputs["view_mask"].shape[1]
-    encoder = network.encoder
-    parts = [encoder.encoder, getattr(encoder, "memory", None), encoder.observations]
-    with torch.enable_grad(), _inputs_of(parts) as heard, _attention_of(network) as weights:
-        encoded = encoder(**inputs)
-        ids = network._shift_labels(labels)
-        output = network(decoder_input_ids=ids, encoder_outputs=encoded, use_cache=False)
-        chosen = output.logits.float().log_softmax(-1).gather(-1, labels[..., None])[0, :, 0]  # (T,)
-        heat = _word_heat(chosen, weights)
-    with torch.no_grad():
-        films, report = encoded.visual_semantics, None
-        if films is not None:
-            report = torch.cosine_similarity(films, network.embed_reports(labels)).item()
-        return Reading(
-            log_probability=chosen.detach(),
-            heat=_normalise(as_grid(heat, views)),
-            mask=_mask(network, labels.shape[1], views),
-            similarity=report,
-            **_memory(network, labels, heard[1], views),
-            **_observations(encoder, heard[2], views),
-        )
+    pixels, views = inputs["pixel_values"], inputs["pixel_values"].shape[1]
+    with _attention_at_hand(network), _input_of(getattr(network.encoder, "memory", None)) as heard:
+        encoded = network.encoder(pixels, inputs["view_mask"])
+        likely, attentions = _read_words(network, encoded, labels, output_attentions=True)
+    words, logits = _hide_windows(network, pixels[0], labels)  # (V * G * G, T), (V * G * G, L)
+    whole, similarity = encoded.observation_logits, None
+    if encoded.visual_semantics is not None:
+        similarity = torch.cosine_similarity(encoded.visual_semantics, network.embed_reports(labels)).item()
+    return Reading(
+        log_probability=likely[0],
+        heat=(likely - words).T.unflatten(1, (views, GRID, GRID)),
+        attention=as_grid(torch.stack(attentions).float().mean((0, 2))[0], views),
+        mask=_mask(network, labels.shape[1], views),
+        similarity=similarity,
+        **_memory(network, labels, heard, views),
+        observation_logits=None if whole is None else whole[0],
+        observation_heat=None if logits is None else (whole - logits).T.unflatten(1, (views, GRID, GRID)),
+    )
 
 
-def _word_heat(chosen: Tensor, weights: list[Tensor]) -> Tensor:
-    """Log-probabilities (T,) and each layer's cross-attention (1, H, prompts + T, N) -> (T, N), nothing below 0.
+def _read_words(network: Any, encoded: Any, labels: Tensor, **asked: bool) -> tuple[Tensor, Any]:
+    """Log-probability of each word (B, T) for B studies with the same report (1, T); the attentions if asked for."""
+    labels = labels.expand(len(encoded.last_hidden_state), -1)
+    ids = network._shift_labels(labels)
+    output = network(decoder_input_ids=ids, encoder_outputs=encoded, use_cache=False, **asked)
+    chosen = output.logits.float().log_softmax(-1).gather(-1, labels[..., None])[..., 0]
+    return chosen, output.cross_attentions
 
-    Attention says where a word looks, its gradient which of that made the word likelier: their product, what is
-    positive of it, mean over heads, sum over layers (Chefer et al., ICCV 2021, Eq. 5).
+
+def _hide_windows(network: Any, films: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Log-probabilities (V * G * G, T), and logits of observations (V * G * G, L), with one window hidden.
+
+    A film's other views are read once: only what the reader says of the film with the window is put in its place.
     """
-    words, rows = len(chosen), []
-    for word, value in enumerate(chosen):
-        slopes = torch.autograd.grad(value, weights, retain_graph=True)
-        layers = [(slope * weight)[0, :, word - words] for slope, weight in zip(slopes, weights, strict=True)]
-        rows.append(torch.stack(layers).clamp(min=0).mean(1).sum(0))
-    return torch.stack(rows).detach()
+    name, seen = _read_films(network, films)
+    words, logits = [], []
+    for view, film in enumerate(films):
+        for hidden in hide(film).split(BATCH):
+            answers = seen.expand(len(hidden), *seen.shape).clone()  # (b, V, ...)
+            answers[:, view] = _read_films(network, hidden)[1]
+            encoded = network.encoder(
+                view_mask=answers.new_ones(answers.shape[:2], dtype=torch.long), **{name: answers}
+            )
+            words.append(_read_words(network, encoded, labels)[0])
+            logits.append(encoded.observation_logits)
+    return torch.cat(words), None if logits[0] is None else torch.cat(logits)
+
+
+def hide(film: Tensor) -> Tensor:
+    """A film (C, H, W) with a window of it at the film's mean, for each place: (G * G, C, H, W)."""
+    hidden = film.repeat(GRID * GRID, 1, 1, 1)
+    for place, copy in enumerate(hidden):
+        rows, columns = (
+            _window(number, size) for number, size in zip(divmod(place, GRID), film.shape[1:], strict=True)
+        )
+        copy[:, rows, columns] = film.mean()
+    return hidden
+
+
+def _window(place: int, size: int) -> slice:
+    """Pixels of the window about a place, along one side of `size` pixels."""
+    reach = (WINDOW - 1) / 2
+    return slice(max(0, round((place - reach) * size / GRID)), round((place + 1 + reach) * size / GRID))
+
+
+def _read_films(network: Any, films: Tensor) -> tuple[str, Tensor]:
+    """What the model's film reader says of films (n, C, H, W), and as which argument its encoder takes that."""
+    each = films.new_ones(len(films), 1, dtype=torch.long)
+    if reads_tokens(network):
+        return "visual_ids", network.encoder.unifier.tokenize(films[:, None], each)[:, 0]
+    return "visual_features", network.encoder.visual.read(films[:, None], each)
 
 
 def as_grid(tokens: Tensor, views: int) -> Tensor:
@@ -87,12 +136,6 @@ def as_grid(tokens: Tensor, views: int) -> Tensor:
     films = tokens.unflatten(-1, (views, -1))
     side = isqrt(films.shape[-1])
     return films[..., films.shape[-1] - side * side :].unflatten(-1, (side, side))
-
-
-def _normalise(heat: Tensor) -> Tensor:
-    """(T, V, h, w) -> the same with sum 1 for each word; a word without any heat has it everywhere alike."""
-    total = heat.sum((1, 2, 3), keepdim=True)
-    return torch.where(total > 0, heat / total.clamp(min=1e-30), torch.full_like(heat, 1 / heat[0].numel()))
 
 
 def _mask(network: Any, words: int, views: int) -> Tensor | None:
@@ -103,9 +146,9 @@ def _mask(network: Any, words: int, views: int) -> Tensor | None:
     return as_grid(refiner.visible(torch.arange(words, device=network.device), tokens), views)
 
 
-def _memory(network: Any, labels: Tensor, heard: Any, views: int) -> dict[str, Tensor | None]:
-    """Retrieval weights of MCSAM's bank, mean over its heads."""
-    if heard is None or not hasattr(network.encoder.memory, "retrieve"):
+def _memory(network: Any, labels: Tensor, heard: list[Tensor], views: int) -> dict[str, Tensor | None]:
+    """Retrieval weights of MCSAM's bank, mean over its heads; `heard` are the visual tokens that went into it."""
+    if not hasattr(getattr(network.encoder, "memory", None), "retrieve"):
         return {"memory_of_words": None, "memory_of_films": None}
     memory = network.encoder.memory
     words = memory.retrieve(network.get_input_embeddings()(labels))[0].mean(0)  # (T, M)
@@ -113,56 +156,33 @@ def _memory(network: Any, labels: Tensor, heard: Any, views: int) -> dict[str, T
     return {"memory_of_words": words, "memory_of_films": as_grid(films.T, views).permute(1, 2, 3, 0)}
 
 
+@torch.no_grad()
 def topic_words(network: Any) -> Tensor:
     """How much each word of the vocabulary takes from each row of MCSAM's memory: (vocabulary, M)."""
-    with torch.no_grad():
-        return network.encoder.memory.retrieve(network.get_input_embeddings().weight[None])[0].mean(0)
-
-
-def _observations(encoder: Any, heard: Any, views: int) -> dict[str, Tensor | None]:
-    """The observations' linear layer reads the mean over places, so each place's share of a logit is exact."""
-    if heard is None:
-        return {"observations": None, "observation_logits": None}
-    places = heard[0]  # (V, N, C)
-    weight = encoder.observations.classify.weight.unflatten(1, (-1, places.shape[-1]))[:, :views]  # (L, V, C)
-    shares = torch.einsum("vnc,lvc->lvn", places, weight) / places.shape[1]
-    logits = encoder.observations(*heard)["observation_logits"][0]
-    return {"observations": as_grid(shares.flatten(1), views), "observation_logits": logits}
+    return network.encoder.memory.retrieve(network.get_input_embeddings().weight[None])[0].mean(0)
 
 
 @contextmanager
-def _attention_of(network: Any) -> Iterator[list[Tensor]]:
-    """Each decoder layer's cross-attention (B, H, T, N) while this lasts; eager attention alone hands it out."""
-    before, weights = network.config._attn_implementation, []
-    network.set_attn_implementation("eager")
-    # The model's own `cross_attentions` are cut to the words, and what is cut out has no part in the words' gradient.
-    hooks = [
-        layer.encoder_attn.register_forward_hook(lambda module, arguments, output: weights.append(output[1]))
-        for layer in network.decoder.layers
-    ]
+def _attention_at_hand(network: Any) -> Iterator[None]:
+    """The decoder's attention computed eagerly while this lasts: that alone hands its weights out."""
+    # Not `set_attn_implementation()`: it asks the backbone too, and the way back fails at one that has no other.
+    settings = network.decoder.config
+    before, settings._attn_implementation = settings._attn_implementation, "eager"
     try:
-        yield weights
+        yield
     finally:
-        network.set_attn_implementation(before)
-        for hook in hooks:
-            hook.remove()
+        settings._attn_implementation = before
 
 
 @contextmanager
-def _inputs_of(parts: list[nn.Module | None]) -> Iterator[list[Any]]:
-    """What each module is first called with; None where it is None or not called."""
-    heard: list[Any] = [None] * len(parts)
-
-    def listen(number: int) -> Any:
-        def keep(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-            if heard[number] is None:
-                heard[number] = arguments
-
-        return keep
-
-    hooks = [part.register_forward_pre_hook(listen(n)) for n, part in enumerate(parts) if part is not None]
+def _input_of(part: Any) -> Iterator[list[Tensor]]:
+    """What a module (None for none) is called with while this lasts."""
+    heard: list[Tensor] = []
+    if part is None:
+        yield heard
+        return
+    hook = part.register_forward_pre_hook(lambda module, arguments: heard.append(arguments[0]))
     try:
         yield heard
     finally:
-        for hook in hooks:
-            hook.remove()
+        hook.remove()

@@ -16,8 +16,8 @@ MARGIN = 16
 TEXT_WIDTH = 560
 FONT_SIZE = 15
 MAX_VIEWS = 2  # frontal and lateral; a third film would squeeze the text
-_INK, _FAINT, _PAPER = "#1b1b1b", "#6b6b6b", "#ffffff"
-_FOOTER = "radscribe: research software, not a medical device."
+INK, FAINT, PAPER = "#1b1b1b", "#6b6b6b", "#ffffff"
+FOOTER = "radscribe: research software, not a medical device."
 
 
 def load_thumbnail(path: str, size: int = FILM) -> Image.Image:
@@ -46,10 +46,10 @@ def wrap_text(text: str, font: Any, width: int) -> list[str]:
 
 def _text_block(sample: dict[str, Any], font: Any) -> list[tuple[str, str]]:
     """(line, colour) of what stands beside the films."""
-    block = [(sample["id"], _FAINT)]
+    block = [(sample["id"], FAINT)]
     for heading, key in (("Report", "report"), ("Truth", "truth")):
-        block += [("", _INK), (heading, _FAINT)]
-        block += [(line, _INK) for line in wrap_text(sample[key] or "(nothing)", font, TEXT_WIDTH)]
+        block += [("", INK), (heading, FAINT)]
+        block += [(line, INK) for line in wrap_text(sample[key] or "(nothing)", font, TEXT_WIDTH)]
     return block
 
 
@@ -58,7 +58,7 @@ def _draw_row(sample: dict[str, Any], views: int, font: Any) -> Image.Image:
     block = _text_block(sample, font)
     line_height = round(FONT_SIZE * 1.35)
     height = max(FILM, line_height * len(block)) + MARGIN
-    row = Image.new("RGB", (views * (FILM + MARGIN) + TEXT_WIDTH, height), _PAPER)
+    row = Image.new("RGB", (views * (FILM + MARGIN) + TEXT_WIDTH, height), PAPER)
     for position, path in enumerate(sample["images"][:views]):
         row.paste(load_thumbnail(path), (position * (FILM + MARGIN), 0))
     draw = ImageDraw.Draw(row)
@@ -85,13 +85,18 @@ def draw_sheet(samples: list[dict[str, Any]], target: Path) -> Path:
     font = ImageFont.load_default(size=FONT_SIZE)
     views = min(MAX_VIEWS, max(len(sample["images"]) for sample in samples))
     rows = [_draw_row(sample, views, font) for sample in samples]
+    return save_rows(rows, font, target)
+
+
+def save_rows(rows: list[Image.Image], font: Any, target: Path) -> Path:
+    """Save rows one below the other, as wide as the widest, with what the package is at the foot."""
     height = sum(row.height + MARGIN for row in rows) + 2 * MARGIN + FONT_SIZE
-    page = Image.new("RGB", (rows[0].width + 2 * MARGIN, height), _PAPER)
+    page = Image.new("RGB", (max(row.width for row in rows) + 2 * MARGIN, height), PAPER)
     top = MARGIN
     for row in rows:
         page.paste(row, (MARGIN, top))
         top += row.height + MARGIN
-    ImageDraw.Draw(page).text((MARGIN, top), _FOOTER, fill=_FAINT, font=font)
+    ImageDraw.Draw(page).text((MARGIN, top), FOOTER, fill=FAINT, font=font)
     target.parent.mkdir(parents=True, exist_ok=True)
     page.save(target)
     return target
