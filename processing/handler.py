@@ -15,7 +15,8 @@ from typing import Any
 from PIL import Image
 from transformers import pipeline
 
-PARAMETERS = ("max_new_tokens", "min_length", "num_beams", "num_candidates", "length_penalty", "no_repeat_ngram_size")
+# What a request may ask of `generate()`, and the most: time and memory of an endpoint are shared.
+PARAMETERS = {"max_new_tokens": 400, "min_length": 400, "num_beams": 16, "num_candidates": 64}
 
 
 class EndpointHandler:
@@ -32,17 +33,23 @@ class EndpointHandler:
         """The report of one study.
 
         Raises:
-            ValueError: one line: no film, too many, no base64, no image, a parameter that is not of `PARAMETERS`.
+            ValueError: one line: no film, too many, no base64, no image, parameters beyond `PARAMETERS`.
         """
         inputs = data.get("inputs") if isinstance(data, dict) else None
         films = inputs if isinstance(inputs, list) else [inputs]
         if not inputs:
             raise ValueError('`inputs` must be a film or a list of views: {"inputs": "<base64>"}. Got none.')
-        settings = data.get("parameters") or {}
-        if not isinstance(settings, dict) or set(settings) - set(PARAMETERS):
-            raise ValueError(f"`parameters` may hold {', '.join(PARAMETERS)}.")
+        settings = _check_parameters(data.get("parameters") or {})
         study = [_read(film, f"`inputs[{number}]`") for number, film in enumerate(films)]
         return self.write([study], generate_kwargs=settings)[0]
+
+
+def _check_parameters(settings: Any) -> dict[str, int]:
+    known = isinstance(settings, dict) and set(settings) <= set(PARAMETERS)
+    if not known or not all(type(value) is int and 1 <= value <= PARAMETERS[name] for name, value in settings.items()):
+        most = ", ".join(f"{name} up to {most}" for name, most in PARAMETERS.items())
+        raise ValueError(f"`parameters` may hold whole numbers: {most}.")
+    return settings
 
 
 def _read(film: Any, where: str) -> Any:

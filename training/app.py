@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,19 +23,22 @@ try:
 except ImportError as error:
     raise ImportError("The page needs Gradio: pip install radscribe[demo]") from error
 import numpy as np
+from gradio_client.utils import is_file_obj_with_meta, is_http_url_like, traverse
 from PIL import Image
 from starlette.middleware import Middleware
 
 from .app_uploads import MOST_BYTES, PrivateUploads, take_films
 from .build import SHIPPED, load_checkpoint
-from .drafts import count_drafts, follow_report
+from .drafts import Words, count_drafts, follow_report
 from .errors import one_line
+from .explain import Explanation
 from .page.explain_page import data_url, explanation_html, explanation_json
 
 SPACE = SHIPPED / "space"
 MODELS = ("mcsam-iu-xray-small", "uar-iu-xray-small")
 KEPT = 1800  # seconds that a session's films are held
 SESSIONS, WAITING = 64, 16  # that are held at once, and that wait for the models
+PREVIEW = 512  # pixels of a film's longer side before there is a report
 CLAIM = "Research software. Not a medical device, not a diagnosis."
 EXAMPLES = {"Phantom 1": "phantom_1", "Phantom 2": "phantom_2"}
 _ON_EXAMPLES = (
@@ -46,26 +50,12 @@ _STYLE = Path(__file__).parent / "page" / "app.css"
 Study = list[Image.Image]
 
 
-class _Uploads(gr.File):
-    """A drop zone whose files reach a function as paths that `PrivateUploads` made, and no other."""
-
-    def get_block_name(self) -> str:
-        return "file"
-
-    async def async_move_resource_to_block_cache(self, url_or_file_path: Any) -> Any:
-        if Path(str(url_or_file_path)).parent != Path(self.GRADIO_CACHE):  # an address, or a folder within
-            raise gr.Error("Send files, not addresses.", print_exception=False)
-        return str(url_or_file_path)
-
-    def _process_single_file(self, f: Any) -> Path:
-        return Path(f.path)
-
-
 class _Page(gr.Blocks):
     """Blocks that answer whatever goes wrong with one line, and write nothing of a user's into the log."""
 
-    def get_block_name(self) -> str:
-        return "blocks"
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> list[Any]:
+        traverse(inputs, _refuse_address, is_file_obj_with_meta)
+        return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
 
     async def process_api(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         try:
@@ -80,20 +70,28 @@ class _Page(gr.Blocks):
             raise gr.Error("This request could not be answered.", print_exception=False) from None
 
 
+def _refuse_address(file: dict[str, Any]) -> dict[str, Any]:
+    """Gradio would fetch an address that stands in the place of an uploaded file."""
+    if is_http_url_like(str(file.get("path"))):
+        raise gr.Error("Send files, not addresses.", print_exception=False)
+    return file
+
+
 class _Desk:
-    """What the page does with its models; nothing of it changes after it is made."""
+    """What the page does with its models, for one study at a time; nothing of a study stays in it."""
 
     def __init__(self, models: Sequence[str]) -> None:
         loaded = {Path(name).name: load_checkpoint(name) for name in models}
         if len(loaded) != len(models):
             raise ValueError(f"Give each model once, and models of different names. Got {', '.join(models)}.")
         self.models = {name: (network.eval(), processor) for name, (network, processor) in loaded.items()}
+        self.lock = threading.Lock()
         self.most = max(network.config.max_views for network, _ in self.models.values())
 
-    def take(self, paths: list[Path] | None, study: Study) -> tuple[None, Study, str, str]:
+    def take(self, files: list[dict[str, Any]] | None, study: Study) -> tuple[None, Study, str, str]:
         """Files that were dropped -> an empty drop zone, the study with their films, its pictures, a line."""
         try:
-            films = [*study, *take_films(paths or [])]
+            films = [*study, *take_films(_paths(files))]
             if len(films) > self.most:
                 raise ValueError(f"A study has at most {self.most} films here. Start a new study for others.")
         except ValueError as error:
@@ -106,27 +104,27 @@ class _Desk:
         films = [Image.open(path).convert("L") for path in paths][: self.most]
         return films, show_films(films), say(_ON_EXAMPLES)
 
-    def write(self, study: Study, model: str) -> Iterator[dict[str, Any]]:
-        """Line, draft and viewer as the report arrives: words of a draft, then the report and what it comes from."""
-        network, processor = self.models[model]
-        drafts, started = count_drafts(network), time.monotonic()
-        line = f"Draft 1 of {drafts}; of all the one that fits the films best is taken." if drafts > 1 else "Writing."
-        yield {"line": say(line), "draft": "", "viewer": ""}
-        if not study:
-            yield {"line": alert("Add a film first."), "draft": "", "viewer": ""}
-            return
+    def write(self, study: Study, model: str) -> Iterator[dict[str, str]]:
+        """Line, draft and viewer as the report arrives: words of a draft, the report, then what it comes from."""
+        drafts, started = count_drafts(self.models[model][0]), time.monotonic()
+        chosen = f"Chosen of {drafts} drafts for the films" if drafts > 1 else "Written"
+        yield {"line": say("Reading the films."), "draft": "", "viewer": ""}
         try:
-            for step in follow_report(network, processor, study):
-                if isinstance(step, str):
-                    yield {"draft": f"<p>{escape(step)}</p>"}
+            for step in self._follow(study, model):
+                seconds = f"{time.monotonic() - started:.1f} s"
+                if isinstance(step, Explanation):
+                    line = say(f"{model}, {seconds}. Choose a word or sentence to see where it comes from.")
+                    yield {"line": line, "draft": "", "viewer": _frame(explanation_html(step))}
+                elif step.is_report:
+                    line = say(f"{chosen} in {seconds}. Now where each word comes from is looked for.")
+                    yield {"line": line, "draft": f'<p class="report">{escape(step.text)}</p>'}
                 else:
-                    seconds = time.monotonic() - started
-                    done = say(f"Written by {model} in {seconds:.1f} s. Choose a word to see where it looked.")
-                    yield {"line": done, "draft": "", "viewer": _frame(explanation_html(step))}
+                    line = say(f"Draft 1 of {drafts}: the report is the one that fits the films best." * (drafts > 1))
+                    yield {"line": line, "draft": f"<p>{escape(step.text)}</p>"}
         except ValueError as error:
             yield {"line": alert(error), "draft": "", "viewer": ""}
 
-    def report(self, files: list[Path] | None, model: str) -> tuple[str, dict[str, Any]]:
+    def report(self, files: list[dict[str, Any]] | None, model: str) -> tuple[str, dict[str, Any]]:
         """Write the report of one study.
 
         Args:
@@ -137,10 +135,23 @@ class _Desk:
             The report, and all that is known of where it comes from.
         """
         try:
-            *_, explanation = follow_report(*self.models[model], take_films(files or []))
+            films = take_films(_paths(files))
+            if model not in self.models:
+                raise ValueError(f"`model` must be one of {', '.join(self.models)}.")
+            *_, explanation = self._follow(films, model)
         except ValueError as error:
             raise gr.Error(one_line(error), print_exception=False) from None
         return explanation.report, explanation_json(explanation) | {"model": model, "claim": CLAIM}
+
+    def _follow(self, study: Study, model: str) -> Iterator[Words | Explanation]:
+        if not study:
+            raise ValueError("Add a film first.")
+        with self.lock:  # the queue lets one in at a time, but a stopped one may still be at its last step
+            yield from follow_report(*self.models[model], study)
+
+
+def _paths(files: list[dict[str, Any]] | None) -> list[Path]:
+    return [Path(file["path"]) for file in files or []]
 
 
 def say(line: str) -> str:
@@ -156,11 +167,12 @@ def show_films(study: Study) -> str:
     """The films of a study side by side, or room for them."""
     if not study:
         return '<p class="faint">The films of the study will stand here.</p>'
-    pictures = [
-        f'<img src="{data_url(np.asarray(film).clip(0, 255).astype(np.uint8), 512)}" alt="Film {n} of {len(study)}, {film.width} by {film.height} pixels">'
-        for n, film in enumerate(study, start=1)
-    ]
-    return f'<div class="films">{"".join(pictures)}</div>'
+    return f'<div class="films">{"".join(map(_picture, study))}</div>'
+
+
+def _picture(film: Image.Image) -> str:
+    small = data_url(np.asarray(film).clip(0, 255).astype(np.uint8), PREVIEW)
+    return f'<img src="{small}" alt="A film of the study, {film.width} by {film.height} pixels">'
 
 
 def _count(study: Study) -> str:
@@ -187,7 +199,7 @@ def build_page(models: Sequence[str] = MODELS) -> gr.Blocks:
         gr.HTML(f'<h1>radscribe</h1><p class="claim">{CLAIM}</p>')
         with gr.Row(elem_id="asking"):
             with gr.Column(scale=5):
-                files = _Uploads(file_count="multiple", label="Films", height=150, elem_id="drop")
+                files = gr.File(file_count="multiple", label="Films", height=150, elem_id="drop")
                 gr.HTML(f'<p class="faint">The views of one study, up to {desk.most}: PNG, JPEG or DICOM.</p>')
                 with gr.Row():
                     examples = [gr.Button(name, size="sm", min_width=60) for name in EXAMPLES]
@@ -214,7 +226,7 @@ def build_page(models: Sequence[str] = MODELS) -> gr.Blocks:
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         fresh = {"fn": lambda: ("", "", gr.Row(visible=True)), "outputs": [draft, viewer, waiting]} | quiet
         limits: dict[str, Any] = {"concurrency_id": "models", "concurrency_limit": 1}
-        files.upload(desk.take, [files, study], [files, study, films, line], **quiet).then(**fresh)
+        files.upload(desk.take, [files, study], [files, study, films, line], preprocess=False, **quiet).then(**fresh)
         for example in examples:
             example.click(desk.take_example, example, [study, films, line], **quiet).then(**fresh)
         empty = ([], show_films([]), say("Add the films of a study, or try a phantom."))
@@ -228,15 +240,19 @@ def build_page(models: Sequence[str] = MODELS) -> gr.Blocks:
 
 def _add_endpoint(desk: _Desk, model: gr.Radio, limits: dict[str, Any]) -> None:
     """`/report` for programs (docs/serving.md): files and a model's name to the report and its explanation."""
-    given = _Uploads(file_count="multiple", visible=False, label="files")
+    given = gr.File(file_count="multiple", visible=False, label="files")
     answers = [gr.Textbox(visible=False, label="report"), gr.JSON(visible=False, label="explanation")]
-    gr.Button(visible=False).click(desk.report, [given, model], answers, api_name="report", **limits)
+    gr.Button(visible=False).click(desk.report, [given, model], answers, api_name="report", preprocess=False, **limits)
 
 
 def _theme() -> gr.themes.Base:
     """The viewer's colours, and the system's own fonts: Gradio's would come from Google."""
     plain = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    names = ("button_primary_background_fill", "button_primary_background_fill_hover", "checkbox_background_color_selected")
+    names = (
+        "button_primary_background_fill",
+        "button_primary_background_fill_hover",
+        "checkbox_background_color_selected",
+    )
     colours = dict(zip(names, ("#0a6c86", "#085a70", "#0a6c86"), strict=True))
     dark = {f"{name}_dark": colour for name, colour in colours.items()}
     return plain.set(**colours, **dark, body_background_fill="#ffffff", body_background_fill_dark="#14171a")

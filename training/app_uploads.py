@@ -13,16 +13,20 @@ from typing import Any
 from PIL import Image
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from ..processing.dicom_film import is_dicom
 from ..processing.image_processing_cxr import read_grey
 from .errors import one_line
 
 MOST_FILES = 8  # of one upload; a study has fewer, and each model says how many it takes
 MOST_BYTES = 64 * 2**20  # of one file: a film of 4,280 x 3,520 pixels in 16 bit has 30 MB
+MOST_BODY = 2 * MOST_BYTES  # of one upload
 MOST_WAITING = 2**30  # bytes of all uploads that nobody has asked a report for yet
-OLDEST = 600  # seconds that an upload waits for its event, which a page sends at once
+MOST_PIXELS = 80_000_000
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "JPEG2000", "WEBP", "PPM")
 
 
 class PrivateUploads:
@@ -59,7 +63,7 @@ class PrivateUploads:
                 return JSONResponse([await self._keep(file) for file in files])
         except _TooLarge:
             return PlainTextResponse(f"A file may have at most {MOST_BYTES >> 20} MB.", 413)
-        except HTTPException:  # its text may quote the request
+        except (HTTPException, MultiPartException):  # its text may quote the request
             return PlainTextResponse(f"Send 1 to {MOST_FILES} files as multipart/form-data.", 400)
 
     async def _keep(self, file: UploadFile) -> str:
@@ -78,8 +82,8 @@ class _TooLarge(Exception):  # noqa: N818 - an answer, not an error
 
 
 def _bounded(receive: Any) -> Any:
-    """`receive` of an ASGI request that raises _TooLarge where a body goes on for too long, whatever its header says."""
-    left = MOST_FILES * MOST_BYTES // 4  # no study is that large
+    """An ASGI request's `receive` that raises _TooLarge where a body goes on too long, whatever its header says."""
+    left = MOST_BODY
 
     async def bounded() -> Any:
         nonlocal left
@@ -101,7 +105,7 @@ def take_films(paths: Sequence[Path]) -> list[Image.Image]:
     try:
         return [_open_film(path, f"File {number}") for number, path in enumerate(paths, start=1)]
     finally:
-        for path in paths:
+        for path in filter(Path.is_file, paths):
             path.unlink(missing_ok=True)
 
 
@@ -111,6 +115,26 @@ def _open_film(path: Path, where: str) -> Image.Image:
             raise ValueError(f"{where} has waited for too long. Send it again.")
         if path.stat().st_size == 0:
             raise ValueError(f"{where} is empty.")
+        _check_pixels(path, where)
         return read_grey(path)
     except (ValueError, OSError, ImportError) as error:
         raise ValueError(one_line(error).replace(f"`{path}`", where)) from None
+
+
+def _check_pixels(path: Path, where: str) -> None:
+    """Stand-in for what processing/study_files.py refuses before anything is decoded."""
+    if is_dicom(path):
+        import pydicom
+
+        data = pydicom.dcmread(path, specific_tags=["Rows", "Columns"], stop_before_pixels=True)
+        pixels = int(data.get("Rows") or 0) * int(data.get("Columns") or 0)
+    else:
+        try:
+            with Image.open(path, formats=_FORMATS) as image:
+                pixels = image.width * image.height
+        except Image.DecompressionBombError:
+            pixels = MOST_PIXELS + 1
+        except (OSError, ValueError, SyntaxError):
+            raise ValueError(f"{where} is no image. Give a PNG, JPEG or DICOM file.") from None
+    if pixels > MOST_PIXELS:
+        raise ValueError(f"{where} is larger than a film, which has at most {MOST_PIXELS // 10**6} million pixels.")

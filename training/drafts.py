@@ -1,4 +1,4 @@
-"""A report while it is written: the words of the first draft one after the other, then the report explained.
+"""A report while it is written: the words of a first draft, then the report, then what it comes from.
 
 The shipped models draw many candidates of a report at once and choose one of them at the end, so no word of the report
 itself is known before. What can be shown is the first candidate, as it is drawn.
@@ -7,6 +7,8 @@ itself is known before. What can be shown is the first candidate, as it is drawn
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -17,17 +19,23 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from .explain import Explanation, explain_study
 
 
-class _Reporter(StoppingCriteria):
-    """Tells the first candidate's words after each position, and ends the writing when nobody listens any more."""
+@dataclass(frozen=True)
+class Words:
+    """What is written so far: of a draft, or the whole report."""
 
-    def __init__(self, processor: Any, words: SimpleQueue) -> None:
-        self.processor, self.words, self.unheard = processor, words, threading.Event()
+    text: str
+    is_report: bool
+
+
+class _Listener(StoppingCriteria):
+    """Hands on the first candidate's words after each position; it never stops the writing."""
+
+    def __init__(self, processor: Any, said: SimpleQueue) -> None:
+        self.processor, self.said = processor, said
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
-        """(S * C, T) -> (S * C,), nothing of it done."""
-        if self.unheard.is_set():
-            raise CancelledError
-        self.words.put(self.processor.decode(input_ids[0]))
+        """(S * C, T) -> (S * C,), all False."""
+        self.said.put(Words(self.processor.decode(input_ids[0]), is_report=False))
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
@@ -36,23 +44,38 @@ def count_drafts(network: Any) -> int:
     return getattr(network.generation_config, "num_candidates", None) or 1
 
 
-def follow_report(network: Any, processor: Any, films: Sequence[Any]) -> Iterator[str | Explanation]:
-    """The first draft so far, again and again while it grows; at the end the Explanation of the report.
+def follow_report(network: Any, processor: Any, films: Sequence[Any]) -> Iterator[Words | Explanation]:
+    """A draft again and again as it grows, the report of these films of one study, at the end its Explanation.
 
-    Who closes the iterator early ends the writing within a word.
+    Who closes the iterator early ends the work before the next step of the model. One study at a time: the model must
+    not be used beside.
 
     Raises:
         ValueError: as `explain_study`.
     """
-    words: SimpleQueue[str | None] = SimpleQueue()
-    reporter = _Reporter(processor, words)
-    with ThreadPoolExecutor(1) as pool:
-        criteria = StoppingCriteriaList([reporter])
-        future = pool.submit(explain_study, network, processor, films, stopping_criteria=criteria)
-        future.add_done_callback(lambda _: words.put(None))
-        try:
-            while (draft := words.get()) is not None:
-                yield draft
-        finally:
-            reporter.unheard.set()
-    yield future.result()
+    said: SimpleQueue[Words | None] = SimpleQueue()
+    unheard = threading.Event()
+
+    def go_on(*module_and_inputs: Any) -> None:
+        if unheard.is_set():
+            raise CancelledError
+
+    work = partial(
+        explain_study,
+        *(network, processor, films),
+        told=lambda report: said.put(Words(report, is_report=True)),
+        stopping_criteria=StoppingCriteriaList([_Listener(processor, said)]),
+    )
+    hook = network.register_forward_pre_hook(go_on)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(work)
+            future.add_done_callback(lambda _: said.put(None))
+            try:
+                while (words := said.get()) is not None:
+                    yield words
+            finally:
+                unheard.set()
+        yield future.result()
+    finally:
+        hook.remove()

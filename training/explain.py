@@ -10,7 +10,7 @@ Shapes: T words, V views, G x G places where a window of a film is hidden, h x w
 H x W pixels of a film, M rows of the memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,9 +136,18 @@ def explain(images: Sequence[Any], model: str, report: str | None = None) -> Exp
 
 
 def explain_study(
-    network: Any, processor: Any, images: Sequence[Any], report: str | None = None, **generation: Any
+    network: Any,
+    processor: Any,
+    images: Sequence[Any],
+    report: str | None = None,
+    told: Callable[[str], Any] = str,
+    **generation: Any,
 ) -> Explanation:
-    """As `explain`, with a model and processor that are loaded already; `generation` is for `generate()`."""
+    """As `explain`, with a model and processor that are loaded already.
+
+    `told` is called with the report as soon as it stands, long before what it comes from is known; `generation` is for
+    `generate()`.
+    """
     most = network.config.max_views
     if not 1 <= len(images) <= most:
         raise ValueError(f"A study has 1 to {most} views for this model. Got {len(images)} images.")
@@ -148,12 +157,14 @@ def explain_study(
     }
     inputs["pixel_values"] = inputs["pixel_values"].to(network.dtype)
     labels = _label_words(network, processor, inputs, report, generation).to(network.device)
-    reading = read_report(network, inputs, labels)
     ids = [word for word in labels[0].tolist() if word not in (network.config.eos_token_id, -100)]
+    text = processor.decode(ids)  # as `radscribe generate` writes it: a token that stands for no word is left out
+    told(text)
+    reading = read_report(network, inputs, labels)
     words = [processor.tokenizer.decode([word]) for word in ids]
     likely = reading.log_probability.cpu().float().numpy()[: len(words)]
     return Explanation(
-        report=processor.decode(ids),  # as `radscribe generate` writes it: a word that stands for no word is left out
+        report=text,
         words=words,
         probability=np.exp(likely),
         sentences=_cut_sentences(words, likely),
