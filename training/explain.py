@@ -151,10 +151,10 @@ def explain_study(network: Any, processor: Any, images: Sequence[Any], report: s
     words = [processor.tokenizer.decode([word]) for word in ids]
     likely = reading.log_probability.cpu().float().numpy()[: len(words)]
     return Explanation(
-        report=restore_report(" ".join(words)),
+        report=processor.decode(labels[0]),
         words=words,
         probability=np.exp(likely),
-        sentences=_cut_sentences(words, likely),
+        sentences=_cut_sentences(words, likely, processor.tokenizer.unk_token),
         films=[np.asarray(film).clip(0, 255).astype(np.uint8) for film in films],
         boxes=[processor.image_processor.seen_box(*film.size) for film in films],
         heat=_numbers(reading.heat)[: len(words)],
@@ -175,13 +175,18 @@ def _label_words(network: Any, processor: Any, inputs: dict[str, Tensor], report
     return processor(text=[report], return_tensors="pt")["labels"]
 
 
-def _cut_sentences(words: list[str], likely: np.ndarray) -> list[Sentence]:
-    """Sentences end with a full stop; the last one may lack it."""
+def _cut_sentences(words: list[str], likely: np.ndarray, unknown: str) -> list[Sentence]:
+    """Sentences end with a full stop; the last one may lack it. Readers are spared the mark of an unknown word."""
     ends = [number + 1 for number, word in enumerate(words) if word == STOP]
     ends += [len(words)] if not ends or ends[-1] != len(words) else []
     starts = [0, *ends[:-1]]
     return [
-        Sentence(restore_report(" ".join(words[a:b])), a, b, float(np.exp(likely[a:b].mean())))
+        Sentence(
+            restore_report(" ".join(word for word in words[a:b] if word != unknown)),
+            a,
+            b,
+            float(np.exp(likely[a:b].mean())),
+        )
         for a, b in zip(starts, ends, strict=True)
         if b > a
     ]

@@ -41,7 +41,7 @@ def play(
         for each kind of finding.
 
     Raises:
-        ValueError: no phantoms, no such checkpoint or split.
+        ValueError: no phantoms, no such checkpoint or split, a model that has not learnt phantoms' words.
     """
     studies = load_studies(dataset, split)
     if not is_phantom_set(studies["study_id"]):
@@ -55,6 +55,8 @@ def play(
         explanation = explain_study(network.eval(), processor, seen, study["findings"])
         for kind, scores in _score(explanation, study["labels"]):
             played[kind].append(scores)
+    if not played:
+        raise ValueError(f"`{model}` can read no finding of these reports: its vocabulary is not that of phantoms.")
     everything = [scores for rows in played.values() for scores in rows]
     rows = [{"kind": kind, **_mean(played[kind])} for kind in sorted(played)]
     return _mean(everything) | {"rows": rows}
@@ -89,8 +91,7 @@ def _compare(heat: list[np.ndarray], inside: list[np.ndarray]) -> tuple[float, .
 
 
 def _mean(scores: list[tuple[float, ...]]) -> dict[str, Any]:
-    means = np.mean(scores, axis=0) if scores else [None] * len(SCORES)
-    return {"findings": len(scores)} | dict(zip(SCORES, means, strict=True))
+    return {"findings": len(scores)} | dict(zip(SCORES, np.mean(scores, axis=0).round(4).tolist(), strict=True))
 
 
 def main() -> None:
