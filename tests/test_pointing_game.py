@@ -35,20 +35,20 @@ def sentence(monkeypatch):
 def test_heat_inside_the_box_is_a_share_of_one_and_a_hit(sentence):
     heat = np.zeros((GRID, GRID))
     heat[2, 2] = 3.0
-    ((kind, (share, hit, chance)),) = module._score(explanation(heat), [sentence])
+    ((kind, (share, hit, _, _, chance)),) = module._score(explanation(heat), [sentence])
     assert (kind, share, hit, chance) == ("pacemaker", pytest.approx(1), 1, 0.25)
 
 
 def test_heat_elsewhere_is_a_miss(sentence):
     heat = np.zeros((GRID, GRID))
     heat[9, 9] = 1.0
-    ((_, (share, hit, _)),) = module._score(explanation(heat), [sentence])
+    ((_, (share, hit, *_)),) = module._score(explanation(heat), [sentence])
     assert (share, hit) == (pytest.approx(0), 0)
 
 
 def test_heat_everywhere_alike_is_chance(sentence):
-    ((_, (share, _, chance)),) = module._score(explanation(np.ones((GRID, GRID))), [sentence])
-    assert share == pytest.approx(chance)
+    ((_, (share, _, attended, _, chance)),) = module._score(explanation(np.ones((GRID, GRID))), [sentence])
+    assert share == pytest.approx(chance) and attended == pytest.approx(chance)
 
 
 def test_a_finding_that_no_film_of_the_model_shows_does_not_play(sentence):
@@ -62,10 +62,10 @@ def test_all_findings_of_a_split_play(settings, phantoms, tmp_path, monkeypatch,
     monkeypatch.setattr(sys, "argv", ["pointing_game", str(checkpoint), "--dataset", str(phantoms)])
     module.main()
     result = json.loads(capsys.readouterr().out)
-    assert 0 <= result["share_inside"] <= 1 and 0 < result["chance"] < 1
+    assert 0 <= result["heat_inside"] <= 1 and 0 < result["chance"] < 1
     assert sum(row["findings"] for row in result["rows"]) == result["findings"]
     shuffled = play(str(checkpoint), phantoms, shuffle_images=1)
-    assert shuffled["findings"] == result["findings"] and shuffled["share_inside"] != result["share_inside"]
+    assert shuffled["findings"] == result["findings"] and shuffled["heat_inside"] != result["heat_inside"]
 
 
 def test_a_model_without_the_phantoms_words_is_refused(checkpoint, phantoms):

@@ -108,6 +108,10 @@ class Explanation:
         places = self.heat[list(words), view].sum(0).clip(min=0)
         return on_film(places, self.boxes[view], self.films[view].shape)
 
+    def attention_on_film(self, words: Sequence[int], view: int) -> np.ndarray:
+        """Mean attention of these words on a film: (H, W) float32."""
+        return on_film(self.attention[list(words), view].mean(0), self.boxes[view], self.films[view].shape)
+
 
 def on_film(places: np.ndarray, box: Box, shape: tuple[int, ...]) -> np.ndarray:
     """Values of h x w places that lie in `box` of a film -> its pixels (H, W), between places by straight lines."""
