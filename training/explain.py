@@ -108,6 +108,10 @@ class Explanation:
         places = self.heat[list(words), view].sum(0).clip(min=0)
         return on_film(places, self.boxes[view], self.films[view].shape)
 
+    def attention_on_film(self, words: Sequence[int], view: int) -> np.ndarray:
+        """Mean attention of these words on a film: (H, W) float32."""
+        return on_film(self.attention[list(words), view].mean(0), self.boxes[view], self.films[view].shape)
+
 
 def on_film(places: np.ndarray, box: Box, shape: tuple[int, ...]) -> np.ndarray:
     """Values of h x w places that lie in `box` of a film -> its pixels (H, W), between places by straight lines."""
@@ -158,7 +162,7 @@ def explain_study(
     inputs["pixel_values"] = inputs["pixel_values"].to(network.dtype)
     labels = _label_words(network, processor, inputs, report, generation).to(network.device)
     ids = [word for word in labels[0].tolist() if word not in (network.config.eos_token_id, -100)]
-    text = processor.decode(ids)  # as `radscribe generate` writes it: a token that stands for no word is left out
+    text = processor.decode(labels[0])
     told(text)
     reading = read_report(network, inputs, labels)
     words = [processor.tokenizer.decode([word]) for word in ids]
@@ -167,7 +171,7 @@ def explain_study(
         report=text,
         words=words,
         probability=np.exp(likely),
-        sentences=_cut_sentences(words, likely),
+        sentences=_cut_sentences(words, likely, processor.tokenizer.unk_token),
         films=[np.asarray(film).clip(0, 255).astype(np.uint8) for film in films],
         boxes=[processor.image_processor.seen_box(*film.size) for film in films],
         heat=_numbers(reading.heat)[: len(words)],
@@ -190,13 +194,18 @@ def _label_words(
     return processor(text=[report], return_tensors="pt")["labels"]
 
 
-def _cut_sentences(words: list[str], likely: np.ndarray) -> list[Sentence]:
-    """Sentences end with a full stop; the last one may lack it."""
+def _cut_sentences(words: list[str], likely: np.ndarray, unknown: str) -> list[Sentence]:
+    """Sentences end with a full stop; the last one may lack it. Readers are spared the mark of an unknown word."""
     ends = [number + 1 for number, word in enumerate(words) if word == STOP]
     ends += [len(words)] if not ends or ends[-1] != len(words) else []
     starts = [0, *ends[:-1]]
     return [
-        Sentence(restore_report(" ".join(words[a:b])), a, b, float(np.exp(likely[a:b].mean())))
+        Sentence(
+            restore_report(" ".join(word for word in words[a:b] if word != unknown)),
+            a,
+            b,
+            float(np.exp(likely[a:b].mean())),
+        )
         for a, b in zip(starts, ends, strict=True)
         if b > a
     ]

@@ -33,7 +33,12 @@ def _draw_row(explanation: Explanation, sentence: Sentence, font: Any) -> Image.
     lines = wrap_text(sentence.text, font, TEXT_WIDTH)
     draw.multiline_text((left, 0), "\n".join(lines), fill=INK, font=font)
     below = round(FONT_SIZE * 1.35) * (len(lines) + 1)
-    draw.text((left, below), f"confidence {sentence.confidence:.0%}", fill=FAINT, font=font)
+    # Each row is scaled to its own hottest place: how much that one counts must be said.
+    lost = explanation.heat[sentence.start : sentence.stop].sum(0).max()
+    facts = (
+        f"confidence {sentence.confidence:.0%}\nwith the hottest window hidden {np.exp(lost):.3g} times less likely"
+    )
+    draw.multiline_text((left, below), facts, fill=FAINT, font=font)
     return row
 
 

@@ -4,9 +4,9 @@
 
 The model reads each study's true report, so that all models are asked for the same findings. For each sentence that
 states a finding: the share of its heat that lies inside the finding's boxes, and whether its hottest pixel does (the
-pointing game of Zhang et al., IJCV 2018), beside the share of the films that the boxes cover, which is what heat
-without any sense would reach. With shuffled films the heat is that of another study's films: what is left then is
-knowledge of where such findings usually are.
+pointing game of Zhang et al., IJCV 2018), the same for the decoder's attention, and the share of the films that the
+boxes cover, which is what a map without any sense would reach. With shuffled films the maps are those of another
+study's films: what is left then is knowledge of where such findings usually are.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from .explain import Explanation, explain_study
 from .readers.phantom_grammar import read_report
 from .readers.studies import is_phantom_set, load_studies
 
-SCORES = ("share_inside", "hit", "chance")
+SCORES = ("heat_inside", "heat_hit", "attention_inside", "attention_hit", "chance")
 
 
 def play(
@@ -37,11 +37,10 @@ def play(
     """Play for all findings of a split of phantoms.
 
     Returns:
-        `findings`, their number, and the means of `share_inside`, `hit` and `chance` over them; `rows` has the same
-        for each kind of finding.
+        `findings`, their number, and the means over them of SCORES; `rows` has the same for each kind of finding.
 
     Raises:
-        ValueError: no phantoms, no such checkpoint or split.
+        ValueError: no phantoms, no such checkpoint or split, a model that has not learnt phantoms' words.
     """
     studies = load_studies(dataset, split)
     if not is_phantom_set(studies["study_id"]):
@@ -55,6 +54,8 @@ def play(
         explanation = explain_study(network.eval(), processor, seen, study["findings"])
         for kind, scores in _score(explanation, study["labels"]):
             played[kind].append(scores)
+    if not played:
+        raise ValueError(f"`{model}` can read no finding of these reports: its vocabulary is not that of phantoms.")
     everything = [scores for rows in played.values() for scores in rows]
     rows = [{"kind": kind, **_mean(played[kind])} for kind in sorted(played)]
     return _mean(everything) | {"rows": rows}
@@ -63,13 +64,14 @@ def play(
 def _score(explanation: Explanation, labels: list[dict[str, Any]]) -> Iterator[tuple[str, tuple[float, ...]]]:
     """Kind and scores of each finding that a sentence states and a film shows."""
     for sentence in explanation.sentences:
-        heat = [
-            explanation.heat_on_film(range(sentence.start, sentence.stop), v) for v in range(len(explanation.films))
-        ]
+        words, views = range(sentence.start, sentence.stop), range(len(explanation.films))
+        heat = [explanation.heat_on_film(words, view) for view in views]
+        attention = [explanation.attention_on_film(words, view) for view in views]
         for finding in read_report(sentence.text).findings:
             inside = _inside(explanation, [label for label in labels if label["name"] == finding.name])
             if any(mask.any() for mask in inside):
-                yield finding.kind, _compare(heat, inside)
+                mask = np.concatenate([part.ravel() for part in inside])
+                yield finding.kind, (*_compare(heat, mask), *_compare(attention, mask), float(mask.mean()))
 
 
 def _inside(explanation: Explanation, labels: list[dict[str, Any]]) -> list[np.ndarray]:
@@ -82,15 +84,14 @@ def _inside(explanation: Explanation, labels: list[dict[str, Any]]) -> list[np.n
     return inside
 
 
-def _compare(heat: list[np.ndarray], inside: list[np.ndarray]) -> tuple[float, ...]:
-    """share_inside, hit, chance over the pixels of all views."""
-    warmth, mask = np.concatenate([h.ravel() for h in heat]), np.concatenate([m.ravel() for m in inside])
-    return float(warmth[mask].sum() / max(warmth.sum(), 1e-12)), float(mask[warmth.argmax()]), float(mask.mean())
+def _compare(maps: list[np.ndarray], inside: np.ndarray) -> tuple[float, float]:
+    """Share of the maps' sum that lies inside, and whether their highest pixel does; all views' pixels are one row."""
+    pixels = np.concatenate([part.ravel() for part in maps])
+    return float(pixels[inside].sum() / max(pixels.sum(), 1e-12)), float(inside[pixels.argmax()])
 
 
 def _mean(scores: list[tuple[float, ...]]) -> dict[str, Any]:
-    means = np.mean(scores, axis=0) if scores else [None] * len(SCORES)
-    return {"findings": len(scores)} | dict(zip(SCORES, means, strict=True))
+    return {"findings": len(scores)} | dict(zip(SCORES, np.mean(scores, axis=0).round(4).tolist(), strict=True))
 
 
 def main() -> None:
