@@ -3,6 +3,7 @@
 RADSCRIBE_CHROMIUM names the browser where `chromium` is not on the path. Playwright brings none: nothing is loaded.
 """
 
+import json
 import os
 import re
 import shutil
@@ -82,7 +83,7 @@ def open_page(browser, page_url):
 
 @pytest.fixture
 def films(draw_film):
-    return [str(draw_film("DOE^JOHN.png")), str(draw_film("lateral.png", 40, 48))]
+    return [draw_film("DOE^JOHN.png"), draw_film("lateral.png", 40, 48)]
 
 
 def drop(page, *films):
@@ -98,13 +99,13 @@ def write(page, model=None):
 
 def written(page):
     """The report in the viewer, once it is there."""
+    return inside(page)["report"]
+
+
+def inside(page):
+    """What the viewer was given, once it is there."""
     page.wait_for_selector("iframe.viewer")
-    link = page.frame_locator("iframe.viewer").locator("#text")
-    return (
-        page.frames[-1].evaluate("() => JSON.parse(document.getElementById('data').textContent).report")
-        if link
-        else ""
-    )
+    return json.loads(page.frame_locator("iframe.viewer").locator("#data").text_content())
 
 
 def test_two_views_are_written_of_word_by_word_and_end_in_generate_s_report(open_page, films, models):
@@ -155,7 +156,7 @@ def test_two_users_at_once_get_their_own_reports(open_page, films, models):
     write(second, names[1])
     for page, film, model in ((first, films[0], models[0]), (second, films[1], models[1])):
         assert written(page) == generate([film], None, "test", None, model, None)[0]["report"]
-        size = page.frames[-1].evaluate("() => JSON.parse(document.getElementById('data').textContent).views[0]")
+        size = inside(page)["views"][0]
         assert (size["width"], size["height"]) == Image.open(film).size
 
 

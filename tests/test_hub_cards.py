@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+import yaml
 from PIL import Image
 
 from radscribe.training.build import SHIPPED, find_checkpoint, load_checkpoint
@@ -11,6 +12,7 @@ from radscribe.training.export_hub import exported_code
 from radscribe.training.generate import generate
 
 FOLDERS = sorted(path.parent for path in SHIPPED.glob("*/config.json"))
+SPACE = SHIPPED / "space"
 NAMES = [folder.name for folder in FOLDERS]
 shipped = pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)
 
@@ -62,3 +64,18 @@ def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
 
 def test_other_names_stay_as_they_are():
     assert find_checkpoint("user/name") == "user/name"
+
+
+def test_the_space_asks_for_what_the_package_needs():
+    asked = {line.strip() for line in (SPACE / "requirements.txt").read_text().splitlines() if line[0] not in "#-"}
+    project = (SHIPPED.parent / "pyproject.toml").read_text()
+    lists = re.findall(r"^(?:dependencies|dicom) = \[(.*?)\]$", project, re.DOTALL | re.MULTILINE)
+    assert len(lists) == 2 and asked == set(re.findall(r'"(.*?)"', "".join(lists)))
+
+
+def test_the_space_says_what_it_is_and_runs_the_page():
+    card = yaml.safe_load((SPACE / "README.md").read_text().split("---")[1])
+    project = (SHIPPED.parent / "pyproject.toml").read_text()
+    assert card["sdk"] == "gradio" and f"gradio>={card['sdk_version'].rpartition('.')[0]}" in project
+    assert (SPACE / card["app_file"]).read_text().endswith("from radscribe.training.app import serve\n\nserve()\n")
+    assert "not a diagnosis" in (SPACE / "README.md").read_text()

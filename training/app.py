@@ -279,6 +279,7 @@ def run_page(models: Sequence[str] = MODELS, host: str | None = None, port: int 
             enable_monitoring=False,
             ssr_mode=False,  # else a Node server is started beside, where Node is
             show_error=True,
+            quiet=True,
             footer_links=["api"],
             theme=_theme(),
             css_paths=_STYLE,
@@ -295,4 +296,5 @@ def serve(models: Sequence[str] = MODELS, host: str | None = None, port: int | N
     """`run_page` until it is interrupted or told to end."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that uploads are removed
     with run_page(models, host, port) as page:
+        print(f"The page is at {page.local_url} until Ctrl+C. {CLAIM}", flush=True)
         page.block_thread()

@@ -161,10 +161,9 @@ def explain_study(
     }
     inputs["pixel_values"] = inputs["pixel_values"].to(network.dtype)
     labels = _label_words(network, processor, inputs, report, generation).to(network.device)
-    ids = [word for word in labels[0].tolist() if word not in (network.config.eos_token_id, -100)]
-    text = processor.decode(labels[0])
-    told(text)
+    told(text := processor.decode(labels[0]))
     reading = read_report(network, inputs, labels)
+    ids = [word for word in labels[0].tolist() if word not in (network.config.eos_token_id, -100)]
     words = [processor.tokenizer.decode([word]) for word in ids]
     likely = reading.log_probability.cpu().float().numpy()[: len(words)]
     return Explanation(
