@@ -302,3 +302,24 @@ def test_a_fitted_film_gives_the_same_pixels_as_the_film(fit, film):
     fitted = processor.fit_film(film)
     assert fitted.size == (32, 32)
     np.testing.assert_array_equal(pixels(processor, fitted), pixels(processor, film))
+
+
+@pytest.mark.parametrize("fit", ["pad", "crop", "squash"])
+@pytest.mark.parametrize("resize", [None, 60])
+@pytest.mark.parametrize(("height", "width"), [(96, 96), (131, 80), (64, 110)])
+def test_the_box_of_what_is_seen_leads_back_to_the_film(fit, resize, height, width):
+    """A bright square's centre of mass in the model's pixels, taken back to the film's."""
+    processor = CXRImageProcessor(size=48, resize=resize, fit=fit, num_channels=1, image_mean=[0.0], image_std=[1.0])
+    film = np.zeros((height, width), np.uint8)
+    top, left = height // 2 - 10, width // 2 + 2
+    film[top : top + 16, left : left + 12] = 255
+    pixels = processor([film])["pixel_values"][0, 0, 0]
+    rows, columns = np.indices(pixels.shape) + 0.5
+    y, x = (rows * pixels).sum() / pixels.sum() / 48, (columns * pixels).sum() / pixels.sum() / 48
+    box = processor.seen_box(width, height)
+    assert box[0] + x * (box[2] - box[0]) == pytest.approx(left + 6, abs=1.2)
+    assert box[1] + y * (box[3] - box[1]) == pytest.approx(top + 8, abs=1.2)
+
+
+def test_the_box_of_a_padded_film_reaches_beyond_it():
+    assert CXRImageProcessor(size=32, fit="pad").seen_box(100, 200) == (-50, 0, 150, 200)
