@@ -227,7 +227,7 @@ def push(
 
 @app.command()
 def generate(
-    images: Annotated[list[Path] | None, typer.Argument(help="Views of ONE study.")] = None,
+    images: Annotated[list[Path] | None, typer.Argument(help="Views of ONE study: files, folder or zip.")] = None,
     model: Annotated[
         str, typer.Option(help="Folder of a trained model, its name on the Hub, or one that comes with the package.")
     ] = SHIPPED,

@@ -2,6 +2,8 @@
 
 import io
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -239,6 +241,36 @@ def test_bad_file_is_refused_in_one_line_that_names_it(processor, bad_files, nam
     with pytest.raises(kind, match=message) as error:
         processor(bad_files / name)
     assert name in str(error.value) and "\n" not in str(error.value)
+
+
+def test_bytes_are_read_as_their_file(processor, bad_files):
+    path = bad_files / "good.png"
+    np.testing.assert_array_equal(processor(path.read_bytes())["pixel_values"], processor(path)["pixel_values"])
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"notes", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\n"]
+)
+def test_bytes_that_are_no_film_are_refused_in_one_line(processor, content):
+    with pytest.raises(ValueError, match=r"^`images\[0\]\[1\]` is no image that Pillow can read."):
+        processor([[np.zeros((20, 20)), content]])
+
+
+def tower(width, height):
+    """A PNG that says it is so large, and holds nothing."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+
+
+@pytest.mark.parametrize("size", [(9000, 8900), (9000, 9500), (40000, 40000)])  # Pillow: nothing, a warning, an error
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_film_of_too_many_pixels_is_refused_in_one_line(processor, size, monkeypatch):
+    monkeypatch.setattr(Image.core, "zip_decoder", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(
+        ValueError, match=r"^`images\[0\]\[0\]` is [^\n]* film[^\n]*at most 80 million[^\n]*Shrink it.$"
+    ):
+        processor(tower(*size))
 
 
 @pytest.mark.parametrize(
