@@ -263,7 +263,7 @@ def generate(
 
 @app.command()
 def explain(
-    images: Annotated[list[Path], typer.Argument(help="Views of ONE study.")],
+    images: Annotated[list[Path], typer.Argument(help="Views of ONE study: files, folder or zip.")],
     model: Annotated[str, typer.Option(help="As of `generate`.")] = SHIPPED,
     report: Annotated[str | None, typer.Option(help="Text to explain in place of the model's own report.")] = None,
     png: Annotated[
