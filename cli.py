@@ -227,7 +227,7 @@ def push(
 
 @app.command()
 def generate(
-    images: Annotated[list[Path] | None, typer.Argument(help="Views of ONE study.")] = None,
+    images: Annotated[list[Path] | None, typer.Argument(help="Views of ONE study: files, folder or zip.")] = None,
     model: Annotated[
         str, typer.Option(help="Folder of a trained model, its name on the Hub, or one that comes with the package.")
     ] = SHIPPED,
@@ -263,7 +263,7 @@ def generate(
 
 @app.command()
 def explain(
-    images: Annotated[list[Path], typer.Argument(help="Views of ONE study.")],
+    images: Annotated[list[Path], typer.Argument(help="Views of ONE study: files, folder or zip.")],
     model: Annotated[str, typer.Option(help="As of `generate`.")] = SHIPPED,
     report: Annotated[str | None, typer.Option(help="Text to explain in place of the model's own report.")] = None,
     png: Annotated[

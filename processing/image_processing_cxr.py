@@ -8,6 +8,7 @@ A film is grey: colour files are turned to grey (Pillow's luma), and the one cha
 Left and right are never swapped: "left effusion" must stay left.
 """
 
+import io
 import os.path
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from transformers import BaseImageProcessor, BatchFeature
 from transformers.processing_utils import ImagesKwargs
 from transformers.utils import is_torch_tensor
 
-from .dicom_film import is_dicom, read_dicom
+from .dicom_film import MOST_PIXELS, check_pixels, is_dicom, read_dicom
 
 BILINEAR, BICUBIC = int(Image.Resampling.BILINEAR), int(Image.Resampling.BICUBIC)
 
@@ -40,6 +41,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 _SETTINGS = ("size", "resize", "fit", "num_channels", "image_mean", "image_std", "resample")
 _FITS = ("pad", "crop", "squash")
 _SMALLEST_SIDE = 8  # pixels; below it no anatomy is left, and a 1x1 file is a broken export
+# What Pillow tries: of others one runs a program (Ghostscript, for EPS), and films are sent by strangers.
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "JPEG2000", "WEBP", "PPM")
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, the weights of Pillow's convert("L")
 
 
@@ -97,13 +100,15 @@ class CXRImageProcessor(BaseImageProcessor):
     def preprocess(self, images: Any, *, return_tensors: str | None = None, **overrides: Any) -> BatchFeature:
         """Films in any accepted nesting -> `pixel_values` (B, V, C, size, size) and `view_mask` (B, V).
 
-        An image is a Pillow image, a path, an array or a tensor of (H, W), (H, W, C) or (C, H, W) with C in 1, 3, 4,
-        of uint8 or any other number type (see `_scale_grey`). `overrides` are settings for this call.
+        An image is a Pillow image, a path or the bytes of a file (PNG, JPEG, DICOM ...), an array or a tensor of
+        (H, W), (H, W, C) or (C, H, W) with C in 1, 3, 4, of uint8 or any other number type (see `_scale_grey`).
+        `overrides` are settings for this call.
         `return_tensors` is "pt", "np" or `None` (numpy too).
 
         Raises:
             FileNotFoundError: a path names nothing.
-            ValueError: no image, a file that is no image or is cut off, a film under 8 pixels, an unknown setting.
+            ValueError: no image, a file that is no image or is cut off, a film under 8 pixels a side or over 80
+                million, an unknown setting.
         """
         settings, studies = self._merge_settings(overrides), nest_images(images)
         size, channels = settings["size"], settings["num_channels"]
@@ -112,7 +117,7 @@ class CXRImageProcessor(BaseImageProcessor):
         view_mask = np.zeros((len(studies), views), np.int64)  # (B, V)
         for b, study in enumerate(studies):
             for v, image in enumerate(study):
-                grey = read_grey(image, where=f"`images[{b}][{v}]`")
+                grey = read_grey(image, None if isinstance(image, (str, Path)) else f"`images[{b}][{v}]`")
                 _normalize(_fit_square(grey, settings), settings, out=pixel_values[b, v])
                 view_mask[b, v] = 1
         return BatchFeature({"pixel_values": pixel_values, "view_mask": view_mask}, tensor_type=return_tensors)
@@ -165,46 +170,83 @@ def nest_images(images: Any) -> list[list[Any]]:
     return [list(study) for study in studies]
 
 
-def read_grey(image: Any, where: str = "`image`") -> Image.Image:
+def read_grey(image: Any, where: str | None = None) -> Image.Image:
     """Any one accepted image -> Pillow "L" (8 bit) or "F" (finer), both on the scale 0..255, upright by its EXIF tag.
 
-    `where` is how an error names this image; a path names itself. Raises: see `CXRImageProcessor.preprocess`.
+    `where` is how an error names this image; left out, a path names itself. Raises: see
+    `CXRImageProcessor.preprocess`.
     """
-    if isinstance(image, (str, Path)):
-        grey, where = _open_grey(Path(image)), f"`{image}`"
+    where = where or (f"`{image}`" if isinstance(image, (str, Path)) else "`image`")
+    if isinstance(image, (str, Path, bytes)):
+        grey = _open_grey(image if isinstance(image, bytes) else Path(image), where)
     elif isinstance(image, Image.Image):
         grey = _decode_grey(image, where)
     elif _is_image(image):
         grey = _array_to_grey(_to_numpy(image), where)
     else:
-        raise ValueError(f"{where} must be a Pillow image, a path, an array or a tensor. Got {_describe(image)}.")
+        kinds = "a Pillow image, a path, a file's bytes, an array or a tensor"
+        raise ValueError(f"{where} must be {kinds}. Got {_describe(image)}.")
     if min(grey.size) < _SMALLEST_SIDE:
         raise ValueError(f"{where} is {grey.width}x{grey.height} pixels: a film has at least {_SMALLEST_SIDE} a side.")
     return grey
 
 
-def _open_grey(path: Path) -> Image.Image:
+def open_picture(source: Path | bytes, where: str) -> Image.Image:
+    """An image file, by its path or its bytes, as Pillow has it: not yet decoded, but for a DICOM film (8 bit grey).
+
+    `where` is how an error names it.
+
+    Raises:
+        FileNotFoundError: the path names nothing.
+        ImportError, ValueError: a folder, no image, more than 80 million pixels, or what `read_dicom` says.
+    """
+    if not isinstance(source, bytes):
+        check_path(source, where)
+        if os.path.isdir(source):
+            raise ValueError(f"{where} is a folder. Give the image files in it.")
+    if is_dicom(source):
+        return Image.fromarray(read_dicom(source, where))
+    try:
+        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
+    except Image.DecompressionBombError as error:  # twice Pillow's own bound
+        most = f"{MOST_PIXELS // 10**6} million pixels"
+        raise ValueError(f"{where} is larger than a film, which has at most {most}. Shrink it.") from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ValueError(f"{where} is no image that Pillow can read. Give a PNG, JPEG or DICOM file.") from error
+    check_pixels(*image.size, where)
+    return image
+
+
+def is_picture(source: Path | bytes) -> bool:
+    """Whether a file is one that Pillow opens, whatever its name; it is not decoded."""
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS):
+            return True
+    except Image.DecompressionBombError:  # refused when it is read
+        return True
+    except (OSError, ValueError, SyntaxError):
+        return False
+
+
+def check_path(path: Path, where: str) -> None:
+    """Raise FileNotFoundError where a path names nothing."""
+    if not os.path.exists(path):  # unlike Path.exists it takes any string, however long, for a path
+        raise FileNotFoundError(f"No image at {where}: check the path.")
+
+
+def _open_grey(source: Path | bytes, where: str) -> Image.Image:
     """Open and decode a file, or say in one line why not.
 
     A JPEG is decoded in full: Pillow's draft mode gained a fifth of the time on a 3000x2500 film, but rounds the
     padding of the smaller picture, so that a path and the same opened image would differ.
     """
-    if not os.path.exists(path):  # unlike Path.exists it takes any string, however long, for a path
-        raise FileNotFoundError(f"No image at `{path}`: check the path.")
-    if os.path.isdir(path):
-        raise ValueError(f"`{path}` is a folder. Give the image files in it.")
-    if is_dicom(path):
-        return Image.fromarray(read_dicom(path))
-    try:
-        image = Image.open(path)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"`{path}` is no image that Pillow can read. Give a PNG, JPEG or DICOM file.") from error
-    with image:
-        return _decode_grey(image, f"`{path}`")
+    with open_picture(source, where) as image:
+        return _decode_grey(image, where)
 
 
 def _decode_grey(image: Image.Image, where: str) -> Image.Image:
     """Pillow image of any mode -> "L" or "F" on the scale 0..255. The first frame counts; transparency is dropped."""
+    check_pixels(*image.size, where)
     try:
         image.load()
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, zlib.error ... for one fact
@@ -318,8 +360,8 @@ def find_preset(name: str, presets: dict[str, dict[str, Any]]) -> dict[str, Any]
 
 
 def _is_image(value: Any) -> bool:
-    """One image, not a batch: a path, a Pillow image, an array or tensor of two or three axes."""
-    return isinstance(value, (str, Path, Image.Image)) or (_is_array(value) and value.ndim in (2, 3))
+    """One image, not a batch: a path, a file's bytes, a Pillow image, an array or tensor of two or three axes."""
+    return isinstance(value, (str, Path, bytes, Image.Image)) or (_is_array(value) and value.ndim in (2, 3))
 
 
 def _is_sequence(value: Any) -> bool:

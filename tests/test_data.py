@@ -1,5 +1,7 @@
 """Studies as models take them: items, repeatable augmentation, collation, the shuffled control."""
 
+import zipfile
+
 import datasets
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from radscribe.processing.image_processing_cxr import CXRImageProcessor, read_gr
 from radscribe.processing.processing_mcsam import MCSAMProcessor
 from radscribe.processing.processing_text import build_tokenizer
 from radscribe.training.data import StudyFilms, collate_with, shuffled_films, single_films
+from tests.tools.make_dicom import make_dicom
 
 
 @pytest.fixture
@@ -211,6 +214,30 @@ def test_a_named_file_that_is_no_film_is_refused(draw_film, tmp_path):
     (tmp_path / "notes.png").write_text("no film")
     with pytest.raises(ValueError, match="notes.png` is no image"):
         single_films([draw_film("front.png"), tmp_path / "notes.png"])
+
+
+def test_a_folder_is_one_study_called_by_its_name(draw_film, tmp_path):
+    films = [str(draw_film("one/a.png")), str(draw_film("one/b.png"))]
+    study = single_films([tmp_path / "one"])[0]
+    assert study["images"] == films and study["study_id"] == "one"
+
+
+def test_films_of_a_zip_are_read_as_those_of_its_files(draw_film, tmp_path):
+    films = [draw_film("a.png", 40, 32), draw_film("b.png", 24, 32)]
+    with zipfile.ZipFile(tmp_path / "one.zip", "w") as archive:
+        archive.write(films[1], "b.png")
+    mixed = single_films([tmp_path / "one.zip", films[0]])
+    assert mixed[0]["study_id"] == "one"
+    assert StudyFilms(mixed)[0]["images"] == [read_grey(films[1]), read_grey(films[0])]
+
+
+def test_views_of_named_dicom_files_are_theirs(tmp_path):
+    pytest.importorskip("pydicom")
+    film = np.arange(400, dtype=np.uint16).reshape(20, 20)
+    paths = [make_dicom(tmp_path / f"{view}.dcm", film, ViewPosition=view) for view in ("LL", "PA")]
+    study = single_films(paths)[0]
+    assert (study["study_id"], study["views"]) == ("LL", ["frontal", "lateral"])
+    assert study["images"] == [str(paths[1]), str(paths[0])]
 
 
 def test_a_named_file_that_is_missing_is_refused(tmp_path):

@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from radscribe.processing import dicom_film
 from radscribe.processing.dicom_film import FILM_TAGS, is_dicom, read_dicom, read_view
 from radscribe.processing.image_processing_cxr import CXRImageProcessor, read_grey
+from tests.tools.make_dicom import PATIENT, make_dicom, told
 
 pydicom = pytest.importorskip("pydicom")
-
-SYNTAXES = {"plain": "1.2.840.10008.1.2.1", "rle": "1.2.840.10008.1.2.5", "jpeg2000": "1.2.840.10008.1.2.4.90"}
-SECRET = "Doe^Jane"
 
 
 @pytest.fixture(scope="module")
@@ -25,27 +24,7 @@ def film():
 def write(tmp_path):
     """write(pixels, **tags): a DICOM file of these stored values."""
 
-    def make(pixels, name="film.dcm", bits=None, syntax="plain", signed=False, **tags):
-        bits = bits or pixels.dtype.itemsize * 8
-        data = pydicom.Dataset()
-        data.file_meta = pydicom.dataset.FileMetaDataset()
-        data.file_meta.TransferSyntaxUID = SYNTAXES["plain"]
-        data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
-        data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = "1.2.3.4"
-        data.PatientName, data.PatientID, data.Modality = SECRET, "4711", "DX"
-        data.Rows, data.Columns, data.SamplesPerPixel = pixels.shape[-2], pixels.shape[-1], 1
-        data.PhotometricInterpretation, data.PixelRepresentation = "MONOCHROME2", int(signed)
-        data.BitsAllocated, data.BitsStored, data.HighBit = pixels.dtype.itemsize * 8, bits, bits - 1
-        data.PixelData = pixels.tobytes()
-        for tag, value in tags.items():
-            setattr(data, tag, value)
-        if syntax != "plain":
-            data.compress(SYNTAXES[syntax])
-        path = tmp_path / name
-        data.save_as(path, enforce_file_format=True)
-        return path
-
-    return make
+    return lambda pixels, name="film.dcm", **given: make_dicom(tmp_path / name, pixels, **given)
 
 
 def close(a, b):
@@ -150,6 +129,13 @@ def test_several_frames_are_refused(film, write):
         read_dicom(path)
 
 
+@pytest.mark.parametrize("frames", [b"1", b"01", b"0", b""])
+@pytest.mark.filterwarnings("ignore:A value of .* for .0028,0008. 'Number of Frames' is invalid:UserWarning")
+def test_one_frame_is_a_film_however_it_is_written(film, write, frames):
+    path = write(film, WindowCenter=128, WindowWidth=256, raw={"NumberOfFrames": frames})
+    assert close(read_dicom(path), film)
+
+
 def test_a_file_without_pixels_is_refused(film, write):
     path = write(film)
     data = pydicom.dcmread(path)
@@ -169,10 +155,82 @@ def test_pixels_that_are_cut_short_are_one_line(film, write):
 
 
 def test_no_tag_of_a_patient_is_on_the_list_or_in_memory(film, write):
-    from radscribe.processing.dicom_film import _load
-
     assert not [tag for tag in FILM_TAGS if tag.startswith(("Patient", "Study", "Institution", "Referring"))]
-    assert SECRET not in str(_load(write(film)))
+    assert not any(word in str(dicom_film._load(write(film), "it")) for word in PATIENT)
+
+
+@pytest.mark.parametrize(
+    "tag", ["ViewPosition", "PhotometricInterpretation", "WindowCenter", "NumberOfFrames", "VOILUTFunction", "Rows"]
+)
+def test_a_name_in_a_tag_of_the_list_is_not_said_again(film, write, tag, recwarn, caplog):
+    path = write(film, WindowCenter=128, WindowWidth=256, raw={tag: PATIENT[0].encode()})
+    recwarn.clear()
+    caplog.clear()
+    said = [told(read, path) for read in (read_dicom, read_view)]
+    assert not any(word in text for word in PATIENT for text in [*said, *told_by(recwarn, caplog)])
+
+
+@pytest.mark.parametrize("length", [b"UI\x14\0", b"CS\x0a\0"])  # of the transfer syntax, of the character set
+def test_a_damaged_length_says_nothing_of_the_patient(film, write, length, recwarn, caplog):
+    path = write(film, PatientName=PATIENT[0])
+    data = path.read_bytes()
+    assert data.count(length) >= 1
+    path.write_bytes(data.replace(length, length[:2] + b"\0\2"))
+    recwarn.clear()
+    caplog.clear()
+    said = [told(read, path) for read in (read_dicom, read_view)]
+    assert not any(word in text for word in PATIENT for text in [*said, *told_by(recwarn, caplog)])
+
+
+def told_by(recwarn, caplog):
+    """What was warned and logged."""
+    return [str(warning.message) for warning in recwarn] + [caplog.text]
+
+
+def test_bytes_are_read_as_their_file(film, write):
+    path = write(film, ViewPosition="LL")
+    data = path.read_bytes()
+    assert is_dicom(data) and read_view(data) == "lateral" and (read_dicom(data) == read_dicom(path)).all()
+
+
+def test_bytes_are_called_what_the_caller_says(film, write):
+    with pytest.raises(ValueError, match="^film 3 must hold one film. Got 2 frames"):
+        read_dicom(write(np.stack([film, film]), NumberOfFrames=2).read_bytes(), "film 3")
+
+
+def test_a_file_that_is_no_film_has_no_view(film, write):
+    path = write(film)
+    data = pydicom.dcmread(path)
+    del data.PixelData, data.Rows
+    data.save_as(path)
+    assert read_view(path) is None
+
+
+def test_too_many_pixels_are_refused_before_they_are_decoded(film, write, monkeypatch):
+    monkeypatch.setattr(pydicom.Dataset, "pixel_array", property(lambda _: pytest.fail("decoded")))
+    with pytest.raises(ValueError, match="is 60000x60000 pixels: a film has at most 80 million. Shrink it.$"):
+        read_dicom(write(film, Rows=60000, Columns=60000))
+
+
+def test_too_many_pixels_that_the_tags_do_not_tell_are_refused(film, write, monkeypatch):
+    path = write(film, syntax="jpeg2000")
+    monkeypatch.setattr(dicom_film, "MOST_PIXELS", 40 * 48 - 1)
+    monkeypatch.setattr(dicom_film, "_check", lambda *_: None)
+    with pytest.raises(ValueError, match=r"cannot be decoded \(it is 40x48 pixels: a film has at most"):
+        read_dicom(path)
+
+
+def test_a_deflated_file_is_not_inflated(film, write):
+    path = write(film)
+    path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99"))
+    with pytest.raises(ValueError, match="is a deflated DICOM file. Save it uncompressed, or as JPEG 2000.$"):
+        read_dicom(path)
+
+
+def test_a_file_that_is_too_large_is_not_read(film, write, monkeypatch):
+    monkeypatch.setattr(dicom_film, "MOST_BYTES", 2**10)
+    with pytest.raises(ValueError, match="film.dcm` is larger than 0 MB. Give the file of a film.$"):
+        read_view(write(film))
 
 
 def test_without_pydicom_the_way_out_is_named(film, write, monkeypatch):

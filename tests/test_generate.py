@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 from radscribe.training import generate as module
 from radscribe.training.generate import generate
 from radscribe.training.readers.studies import load_studies, save_studies
+from tests.tools.make_dicom import PATIENT, make_dicom
 
 
 @pytest.fixture
@@ -60,6 +62,38 @@ def test_the_model_is_given_every_view(write, draw_film, monkeypatch):
 def test_more_images_than_the_model_takes_are_refused(write, draw_film):
     with pytest.raises(ValueError, match="Give at most 2 images"):
         write([draw_film(f"{i}.png") for i in range(3)])
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_a_folder_or_zip_of_more_films_than_the_model_takes_is_refused_alike(write, draw_film, tmp_path, kind):
+    for i in range(3):
+        draw_film(f"study/{i}.png")
+    path = (
+        tmp_path / "study" if kind == "folder" else shutil.make_archive(tmp_path / "study", "zip", tmp_path / "study")
+    )
+    with pytest.raises(ValueError, match="^Give at most 2 images: so many views this model takes. Got 3.$"):
+        write([path])
+
+
+def test_a_zip_gets_the_report_of_its_files(write, draw_film, tmp_path):
+    films = [draw_film("study/a.png"), draw_film("study/b.png", 40, 50)]
+    path = shutil.make_archive(tmp_path / "study", "zip", tmp_path / "study")
+    own, folder, packed = write(films), write([tmp_path / "study"]), write([path])
+    assert [row["id"] for row in own + folder + packed] == ["a", "study", "study"]
+    assert own[0]["report"] == folder[0]["report"] == packed[0]["report"]
+
+
+def test_no_tag_and_no_name_of_a_member_reaches_what_generate_says(radscribe, checkpoint, tmp_path):
+    pytest.importorskip("pydicom")
+    film = np.arange(400, dtype=np.uint16).reshape(20, 20)
+    make_dicom(tmp_path / "in" / f"{PATIENT[0]}.dcm", film, ViewPosition="PA")
+    good = shutil.make_archive(tmp_path / "good", "zip", tmp_path / "in")
+    make_dicom(tmp_path / "in" / f"{PATIENT[1]}.dcm", np.stack([film, film]), NumberOfFrames=2)
+    bad = shutil.make_archive(tmp_path / "bad", "zip", tmp_path / "in")
+    said = [radscribe("generate", "--model", checkpoint, path) for path in (good, bad)]
+    assert [code for code, _, _ in said] == [0, 2]
+    assert re.fullmatch(r"Error: file 2 of `[^\n]*bad.zip` must hold one film. Got 2 frames[^\n]*\n", said[1][2])
+    assert not any(word in text for word in PATIENT for _, out, err in said for text in (out, err))
 
 
 def test_a_split_gets_one_report_a_study_in_its_order(write, dataset):

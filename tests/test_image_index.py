@@ -14,6 +14,7 @@ from radscribe.training.readers.image_index import film_name, index_images
         "1_IM-0001-4001.dcm.png",
         "images/1_IM-0001-4001.jpg",
         "1_IM-0001-4001.JPEG",
+        "1_IM-0001-4001.dcm",
     ],
 )
 def test_one_film_has_one_name_in_every_copy(name):
@@ -29,6 +30,13 @@ def test_images_that_are_no_films_of_iu_xray_are_left_out(tmp_path, draw_film):
     draw_film("x/0.png")
     draw_film("y/0.png")
     assert index_images(tmp_path) == {}
+
+
+def test_a_dicom_file_counts_where_its_film_is_no_picture(tmp_path, draw_film):
+    path = draw_film("a/1_IM-0001-4001.png")
+    for name in ("1_IM-0001-4001.dcm", "2_IM-0652-1001.dcm"):
+        (tmp_path / name).touch()
+    assert index_images(tmp_path) == {"1_IM-0001-4001": path, "2_IM-0652-1001": tmp_path / "2_IM-0652-1001.dcm"}
 
 
 def test_a_film_that_lies_there_twice_is_refused(tmp_path, draw_film):

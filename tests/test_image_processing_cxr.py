@@ -2,6 +2,8 @@
 
 import io
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -241,6 +243,36 @@ def test_bad_file_is_refused_in_one_line_that_names_it(processor, bad_files, nam
     assert name in str(error.value) and "\n" not in str(error.value)
 
 
+def test_bytes_are_read_as_their_file(processor, bad_files):
+    path = bad_files / "good.png"
+    np.testing.assert_array_equal(processor(path.read_bytes())["pixel_values"], processor(path)["pixel_values"])
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"notes", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\n"]
+)
+def test_bytes_that_are_no_film_are_refused_in_one_line(processor, content):
+    with pytest.raises(ValueError, match=r"^`images\[0\]\[1\]` is no image that Pillow can read."):
+        processor([[np.zeros((20, 20)), content]])
+
+
+def tower(width, height):
+    """A PNG that says it is so large, and holds nothing."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+
+
+@pytest.mark.parametrize("size", [(9000, 8900), (9000, 9500), (40000, 40000)])  # Pillow: nothing, a warning, an error
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_film_of_too_many_pixels_is_refused_in_one_line(processor, size, monkeypatch):
+    monkeypatch.setattr(Image.core, "zip_decoder", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(
+        ValueError, match=r"^`images\[0\]\[0\]` is [^\n]* film[^\n]*at most 80 million[^\n]*Shrink it.$"
+    ):
+        processor(tower(*size))
+
+
 @pytest.mark.parametrize(
     ("images", "message"),
     [
@@ -302,3 +334,24 @@ def test_a_fitted_film_gives_the_same_pixels_as_the_film(fit, film):
     fitted = processor.fit_film(film)
     assert fitted.size == (32, 32)
     np.testing.assert_array_equal(pixels(processor, fitted), pixels(processor, film))
+
+
+@pytest.mark.parametrize("fit", ["pad", "crop", "squash"])
+@pytest.mark.parametrize("resize", [None, 60])
+@pytest.mark.parametrize(("height", "width"), [(96, 96), (131, 80), (64, 110)])
+def test_the_box_of_what_is_seen_leads_back_to_the_film(fit, resize, height, width):
+    """A bright square's centre of mass in the model's pixels, taken back to the film's."""
+    processor = CXRImageProcessor(size=48, resize=resize, fit=fit, num_channels=1, image_mean=[0.0], image_std=[1.0])
+    film = np.zeros((height, width), np.uint8)
+    top, left = height // 2 - 10, width // 2 + 2
+    film[top : top + 16, left : left + 12] = 255
+    pixels = processor([film])["pixel_values"][0, 0, 0]
+    rows, columns = np.indices(pixels.shape) + 0.5
+    y, x = (rows * pixels).sum() / pixels.sum() / 48, (columns * pixels).sum() / pixels.sum() / 48
+    box = processor.seen_box(width, height)
+    assert box[0] + x * (box[2] - box[0]) == pytest.approx(left + 6, abs=1.2)
+    assert box[1] + y * (box[3] - box[1]) == pytest.approx(top + 8, abs=1.2)
+
+
+def test_the_box_of_a_padded_film_reaches_beyond_it():
+    assert CXRImageProcessor(size=32, fit="pad").seen_box(100, 200) == (-50, 0, 150, 200)

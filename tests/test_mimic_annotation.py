@@ -3,12 +3,14 @@
 import json
 import tracemalloc
 
+import numpy as np
 import pytest
 from datasets import load_dataset
 
 from radscribe.training.readers import mimic_annotation
 from radscribe.training.readers.mimic_cxr import prepare_mimic_cxr
 from radscribe.training.readers.studies import load_splits
+from tests.tools.make_dicom import make_dicom
 
 ROW = {"id": "02aa", "study_id": 50414267, "subject_id": 10000032, "report": "Clear lungs.", "split": "train"}
 
@@ -148,6 +150,14 @@ def test_embedded_films_are_the_files_of_the_images(source, tmp_path):
     files = str(out / "parquet" / "train-*.parquet")
     (row,) = load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
     assert row["study_id"] == "02aa" and row["films"] == [(src / "files" / "p10" / "a.jpg").read_bytes()]
+
+
+def test_views_are_those_of_dicom_files(source, tmp_path):
+    pytest.importorskip("pydicom")
+    src, out = source([ROW | {"image_path": ["p10/a.jpg", "p10/l.dcm"]}])
+    make_dicom(src / "files" / "p10" / "l.dcm", np.zeros((20, 20), np.uint16), ViewPosition="LL")
+    prepare_mimic_cxr(src, out, processes=1)
+    assert load_splits(out)["train"]["views"] == [["", "lateral"]]
 
 
 def test_memory_does_not_grow_with_the_rows(source):

@@ -14,6 +14,7 @@ from transformers.pipelines.pt_utils import KeyDataset
 from radscribe import ReportPipeline
 from radscribe.processing import pipeline_report
 from radscribe.training.build import load_checkpoint
+from tests.tools.make_dicom import make_dicom
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +131,13 @@ def test_a_prompt_goes_on_and_a_finished_sentence_ends(write):
 
 
 # Refusals
+
+
+def test_a_dicom_film_comes_by_path_bytes_and_url(write, tmp_path):
+    pytest.importorskip("pydicom")
+    path = make_dicom(tmp_path / "film.dcm", np.arange(1600, dtype=np.uint16).reshape(40, 40))
+    url = "data:application/dicom;base64," + base64.b64encode(path.read_bytes()).decode()
+    assert write(str(path)) == write(path.read_bytes()) == write(url)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image, ImageFont
 
 from radscribe.training.sheet import FILM, TEXT_WIDTH, draw_sheet, load_thumbnail, wrap_text
+from tests.tools.make_dicom import make_dicom
 
 
 def sample(*images):
@@ -28,6 +29,12 @@ def test_sixteen_bit_films_are_stretched_to_eight(tmp_path):
     pixels = np.linspace(1000, 3000, 64 * 64).astype(np.uint16).reshape(64, 64)
     Image.fromarray(pixels).save(tmp_path / "deep.png")
     assert np.asarray(load_thumbnail(str(tmp_path / "deep.png"))).max() == 255
+
+
+def test_a_dicom_film_is_shown(tmp_path):
+    pytest.importorskip("pydicom")
+    film = make_dicom(tmp_path / "film.dcm", np.arange(1600, dtype=np.uint16).reshape(40, 40))
+    assert load_thumbnail(str(film)).size == (40, 40)
 
 
 def test_another_file_ending_is_refused(tmp_path, draw_film):

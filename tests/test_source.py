@@ -13,6 +13,7 @@ from radscribe.training.readers import source
 from radscribe.training.readers.iu_xray import prepare_iu_xray
 from radscribe.training.readers.source import BrokenStudy, check_file, choose_target, restored_size
 from radscribe.training.readers.studies import load_studies
+from tests.tools.make_dicom import PATIENT, make_dicom, told
 
 
 def row(name="one", **changes):
@@ -38,6 +39,61 @@ def test_sixteen_bits_survive_the_restoring(plain_source):
     prepare_iu_xray(src, out)
     with Image.open(load_studies(out, "train")[0]["images"][0]) as film:
         assert np.asarray(film).max() == 40000
+
+
+@pytest.fixture
+def dicom_source(plain_source):
+    """dicom_source(record fields): a plain source of one study of two DICOM films and a picture, and its OUT."""
+    pytest.importorskip("pydicom")
+
+    def make(**changes):
+        src, out = plain_source([row(images=["images/f.dcm", "images/l.dcm", "images/a.png"], **changes)])
+        pixels = np.arange(1600, dtype=np.uint16).reshape(40, 40)
+        for name, position in (("f", "PA"), ("l", "LL")):
+            make_dicom(src / "images" / f"{name}.dcm", pixels, ViewPosition=position)
+        return src, out
+
+    return make
+
+
+def test_views_that_the_source_does_not_state_are_those_of_the_dicom_files(dicom_source):
+    src, out = dicom_source()
+    prepare_iu_xray(src, out)
+    assert load_studies(out, "train")[0]["views"] == ["frontal", "lateral", ""]
+
+
+def test_views_that_the_source_states_stay(dicom_source):
+    src, out = dicom_source(views=["lateral", None, None])
+    prepare_iu_xray(src, out)
+    assert load_studies(out, "train")[0]["views"] == ["lateral", "lateral", ""]
+
+
+def test_a_squashed_dicom_film_keeps_its_view(dicom_source):
+    src, out = dicom_source(orig_size=[[1000, 2000], None, None])
+    assert prepare_iu_xray(src, out)["restored_images"] == 1
+    assert load_studies(out, "train")[0]["views"] == ["frontal", "lateral", ""]
+
+
+def test_without_pydicom_no_study_is_left_out_for_it(dicom_source, monkeypatch):
+    src, out = dicom_source()
+    monkeypatch.setitem(__import__("sys").modules, "pydicom", None)
+    with pytest.raises(ImportError, match=r"f.dcm cannot be read \(it is a DICOM file, which needs pydicom: pip inst"):
+        prepare_iu_xray(src, out, skip_broken=True)
+
+
+def test_a_dicom_file_that_is_no_film_is_named_without_its_patient(dicom_source):
+    src, out = dicom_source()
+    frames = np.zeros((2, 40, 40), np.uint16)
+    make_dicom(src / "images" / "l.dcm", frames, NumberOfFrames=2)
+    said = told(prepare_iu_xray, src, out)
+    assert "l.dcm cannot be read (it must hold one film. Got 2 frames" in said
+    assert not any(word in said for word in PATIENT)
+
+
+def test_a_film_of_too_many_pixels_is_one_line(plain_source, monkeypatch):
+    monkeypatch.setattr("radscribe.processing.dicom_film.MOST_PIXELS", 64 * 64 - 1)
+    with pytest.raises(ValueError, match=r"a.png cannot be read \(it is 64x64 pixels: a film has at most"):
+        prepare_iu_xray(*plain_source([row()]))
 
 
 @pytest.mark.parametrize(

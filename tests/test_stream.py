@@ -14,10 +14,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from radscribe.processing.augmentation_cxr import CXRAugmentation
+from radscribe.processing.image_processing_cxr import read_grey
 from radscribe.training.readers.embed import FILM_FEATURES
 from radscribe.training.readers.studies import load_studies
 from radscribe.training.stream import StudyStream
 from radscribe.training.train import train
+from tests.tools.make_dicom import make_dicom
 
 STUDIES, SHARDS = 24, 6
 
@@ -132,6 +134,13 @@ def test_a_damaged_film_is_named_and_passed_over(tmp_path, capsys):
     assert sorted(map(int, seen)) == [i for i in range(STUDIES) if i not in (5, 9)]
     said = capsys.readouterr().err
     assert "study s5 is passed over" in said and "film 1 of study s9" in said
+
+
+def test_dicom_films_are_those_of_their_files(tmp_path):
+    pytest.importorskip("pydicom")
+    path = make_dicom(tmp_path / "film.dcm", np.arange(576, dtype=np.uint16).reshape(24, 24))
+    folder = write_shards(tmp_path, dict.fromkeys(range(STUDIES), path.read_bytes()))
+    assert next(iter(stream(folder)))["images"] == [read_grey(path)]
 
 
 def test_too_many_damaged_films_end_it(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from transformers import ProcessorMixin
 
 from ..processing.augmentation_cxr import CXRAugmentation
 from ..processing.image_processing_cxr import CXRImageProcessor, read_grey
+from ..processing.study_files import open_study, study_name
 
 
 class StudyFilms(torch.utils.data.Dataset):
@@ -34,12 +35,12 @@ class StudyFilms(torch.utils.data.Dataset):
         shrink: int | None = None,
     ) -> None:
         # Plain lists: a row of an Arrow table costs more than the film's decoding.
-        self.paths: list[list[str]] = list(studies["images"])
+        self.paths: list[list[Any]] = list(studies["images"])  # str, or bytes of files (`single_films`)
         self.findings: list[str] = list(studies["findings"])
         self.augmentation = augmentation
         self.keep = keep
         self.shrink = shrink
-        self.kept: dict[str, Image.Image] = {}
+        self.kept: dict[str | bytes, Image.Image] = {}
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -57,7 +58,7 @@ class StudyFilms(torch.utils.data.Dataset):
         random = np.random.default_rng(int(torch.randint(2**31, ()).item()))
         return vary_film(film, self.augmentation, self.shrink, random)
 
-    def read(self, path: str) -> Image.Image:
+    def read(self, path: str | bytes) -> Image.Image:
         """One film, from memory where films are kept."""
         if self.keep is None:
             return read_grey(path)
@@ -128,12 +129,18 @@ def shuffled_films(studies: datasets.Dataset, seed: int) -> datasets.Dataset:
 
 
 def single_films(paths: list[Path]) -> datasets.Dataset:
-    """Files named on the command line as one study of several views.
+    """What was named on the command line (files, folders, zips) as one study of several views.
+
+    Its `images` are paths, or the bytes of all files where some lie in a zip, which is never unpacked to disk.
 
     Raises:
-        FileNotFoundError, ValueError: what `read_grey` says of a file that is no film.
+        FileNotFoundError, ImportError, ValueError: what `open_study` says, and `read_grey` of a film.
     """
-    for path in paths:
-        read_grey(path)
-    record = {"study_id": [paths[0].stem], "images": [[str(path) for path in paths]], "findings": [""]}
-    return datasets.Dataset.from_dict(record)
+    films = open_study(paths)
+    for film in films:
+        read_grey(film.film, film.where)
+    images: list[str | bytes] = [film.film if isinstance(film.film, bytes) else str(film.film) for film in films]
+    if any(isinstance(image, bytes) for image in images):  # a table's column has one type
+        images = [image if isinstance(image, bytes) else Path(image).read_bytes() for image in images]
+    record = {"study_id": [study_name(paths[0])], "images": [images], "views": [[film.view for film in films]]}
+    return datasets.Dataset.from_dict(record | {"findings": [""]})

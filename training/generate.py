@@ -38,7 +38,7 @@ def generate(
     all reports. A split's reports are kept as they come, and a call that was killed is gone on with (report_parts.py).
 
     Args:
-        images: files, the views of one study.
+        images: image or DICOM files, folders or zips of them: the views of one study (study_files.py).
         dataset, split: studies of a prepared data set, instead of `images`.
         shuffle_images: seed; every study gets the films of another one (the exam's control).
         model: a run's folder or a Hub name.
@@ -57,10 +57,8 @@ def generate(
         studies = shuffled_films(studies, shuffle_images)
     training = _load_training(dataset, split) if dataset is not None and nearest_neighbour else None
     network, processor = load_checkpoint(model)
-    if len(images) > network.config.max_views:
-        raise ValueError(
-            f"Give at most {network.config.max_views} images: so many views this model takes. Got {len(images)}."
-        )
+    if dataset is None:
+        _check_views(len(studies[0]["images"]), network.config.max_views)
     network = network.to(this_process().device).eval()
     load = partial(_load_films, network, processor, batch_size, workers)
 
@@ -97,6 +95,12 @@ def _check_arguments(
         raise ValueError("Several processes write the studies of a `--dataset` to one file: name it by `--out`.")
     if out is not None and out.is_dir():
         raise IsADirectoryError(f"`--out` must be a file to write. Got the folder `{out}`.")
+
+
+def _check_views(given: int, most: int) -> None:
+    """Raise for more films of one study than the model takes: which to leave out is not ours to choose."""
+    if given > most:
+        raise ValueError(f"Give at most {most} images: so many views this model takes. Got {given}.")
 
 
 def _load_training(dataset: Path, split: str) -> datasets.Dataset:

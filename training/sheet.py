@@ -1,4 +1,4 @@
-"""A picture of a few studies: the films of each beside the generated report and the true one. PIL alone.
+"""A picture of a few studies: the films of each beside the generated report and the true one.
 
 Pixels: each study is a row as high as its films (224) or as its text, whichever is higher.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from ..processing.image_processing_cxr import read_grey
 
 FILM = 224  # pixels of a film's longest side
 MARGIN = 16
@@ -21,13 +22,11 @@ FOOTER = "radscribe: research software, not a medical device."
 
 
 def load_thumbnail(path: str, size: int = FILM) -> Image.Image:
-    """A film as an 8-bit grey picture of at most `size` pixels a side; 16 bits are stretched to 8."""
-    with Image.open(path) as image:
-        if image.mode.startswith("I"):
-            pixels = np.asarray(image, dtype=np.float32)
-            span = max(float(np.ptp(pixels)), 1.0)
-            image = Image.fromarray(((pixels - pixels.min()) * (255 / span)).astype(np.uint8))
-        film = image.convert("L")
+    """A film as an 8-bit grey picture of at most `size` pixels a side; 16 bits are stretched to 8.
+
+    Raises what `read_grey` does.
+    """
+    film = read_grey(path).convert("L")
     film.thumbnail((size, size), Image.Resampling.LANCZOS)
     return film
 

@@ -6,7 +6,6 @@ workers, so a resumed one goes on where it stopped, but for films that could not
 learnt without decoding a film.
 """
 
-import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,12 +97,7 @@ class StudyStream(torch.utils.data.IterableDataset):
         """The films of a study from their files' bytes."""
         films = []
         for number, data in enumerate(row["films"], start=1):
-            where = f"film {number} of study {row['study_id']}"
-            try:
-                film = Image.open(io.BytesIO(data))
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-                raise ValueError(f"{where} is no image that Pillow can read") from error
-            grey = read_grey(film, where)
+            grey = read_grey(data, f"film {number} of study {row['study_id']}")
             films.append(
                 grey if self.augmentation is None else vary_film(grey, self.augmentation, self.shrink, random)
             )

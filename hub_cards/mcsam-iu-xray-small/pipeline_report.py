@@ -7,7 +7,6 @@ An image is a study of one view; a list of images is that many studies; a list o
 It runs with this package imported (`register_pipeline`) and from a Hub repository by `custom_pipelines`.
 """
 
-import io
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +17,7 @@ from transformers import Pipeline
 from transformers import pipelines as stock
 from transformers.dynamic_module_utils import custom_object_save
 
+from .image_processing_cxr import open_picture
 from .processing_report import ReportProcessor
 
 TASK = "image-to-text"
@@ -172,11 +172,11 @@ def _is_address(film: Any) -> bool:
 
 
 def _fetch(address: str, timeout: float | None) -> Image.Image:
-    """The image at a URL (or in a `data:` one), as it is there."""
+    """The image or DICOM film at a URL (or in a `data:` one), as it is there."""
     limit: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
     try:
         with urllib.request.urlopen(address, **limit) as answer:
-            return Image.open(io.BytesIO(answer.read()))
+            return open_picture(answer.read(), "it")
     except (OSError, ValueError) as error:  # no such host, no such file, no image
         raise ValueError(f"No image at `{address[:100]}`: {error}") from error
 
@@ -186,5 +186,4 @@ def _pad_views(tensor: torch.Tensor, views: int) -> torch.Tensor:
     missing = tensor.new_zeros(1, views - tensor.shape[1], *tensor.shape[2:])
     return torch.cat([tensor, missing], dim=1)
 from .processing_text import __doc__ as _  # noqa
-from .image_processing_cxr import __doc__ as _  # noqa
 from .dicom_film import __doc__ as _  # noqa

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ...processing.image_processing_cxr import read_grey
+from ...processing.study_files import open_study
 from ..explain import STOP, Explanation, Sentence, explain
 from ..explain_sheet import draw_explanation
 from ..sheet import check_sheet
@@ -34,13 +36,17 @@ _HOW = (
 def explain_to_files(
     images: list[Path], model: str, report: str | None, png: Path | None, html: Path | None
 ) -> dict[str, Any]:
-    """`radscribe explain`: explain one study's films, write the picture and the page where asked for; returns the
-    JSON form. Raises as `explain` does, and for names that do not end in .png and .html before the long work."""
+    """`radscribe explain`: explain one study (files, folders, zips), write the picture and the page where asked for.
+
+    Returns the JSON form. Raises as `open_study` and `explain` do, and before the long work for names that do not end
+    in .png and .html.
+    """
     if png is not None:
         check_sheet(png, samples=1)
     if html is not None:
         check_page(html)
-    explanation = explain(images, model, report)
+    films = [read_grey(film.film, film.where) for film in open_study(images)]
+    explanation = explain(films, model, report)
     if png is not None:
         draw_explanation(explanation, png)
     if html is not None:

@@ -1,8 +1,8 @@
 """Parquet shards that carry the image files themselves, for clusters where a million small files are a burden.
 
 OUT/<split>-00000-of-00012.parquet: `SHARD_STUDIES` studies each, all columns of the study record and `films`, the
-bytes of each image's file as it stands on disk (JPEG stays JPEG), in the order of `images`. Row groups are small, so
-that neither writer nor reader needs memory for more than a few studies.
+bytes of each image's file as it stands on disk (JPEG stays JPEG, DICOM stays DICOM with all its tags), in the order
+of `images`. Row groups are small, so that neither writer nor reader needs memory for more than a few studies.
 `datasets.load_dataset("parquet", data_files=...)` opens them, streaming or not.
 """
 

@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .image_index import DICOM_SUFFIX
 from .parts import Counts
 from .r2gen import FILE, read_annotation, read_row
-from .source import BrokenStudy, SourceStudy, check_file, find_fault
+from .source import BrokenStudy, SourceStudy, check_file, find_fault, stated_view
 from .staged import PART_STUDIES, StagedSource, make_records, prepare_staged, read_tables, stamp, write_tables
 
 _SCHEMA = """
@@ -33,6 +34,8 @@ def prepare_annotation(
     src: Path, out: Path, *, skip_broken: bool, processes: int | None = None, embed: bool = False
 ) -> dict[str, Any]:
     """Turn SRC/annotation.json into a data set at `out`. Images are not opened; that each is there is checked.
+
+    A DICOM file, which is known by its name here, is asked for its view.
 
     `processes` and `embed` are those of `prepare_mimic_cxr`. Killed or failed, the same call goes on where it ended.
 
@@ -90,4 +93,5 @@ def _make_record(seen: set[str], study: SourceStudy | BrokenStudy) -> dict[str, 
         return "no findings"
     for path in study.paths:
         check_file(path, study.where)
-    return study.record | {"images": [str(path) for path in study.paths]}
+    views = [stated_view(path, study.where) if path.suffix.lower() == DICOM_SUFFIX else "" for path in study.paths]
+    return study.record | {"images": [str(path) for path in study.paths], "views": views}

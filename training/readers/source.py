@@ -23,7 +23,8 @@ from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ...processing.dicom_film import is_dicom, read_dicom
+from ...processing.dicom_film import is_dicom, read_view
+from ...processing.image_processing_cxr import open_picture
 from .studies import Tally
 
 MIN_SIDE = 16  # pixels: what is smaller is no film (a 1x1 placeholder, an icon)
@@ -130,20 +131,32 @@ def open_film(path: Path, where: str) -> Image.Image:
     """Decode an image file whole. Raises BrokenStudy for one that is missing, empty, no image, cut short or tiny."""
     check_file(path, where)
     try:
-        if is_dicom(path):
-            return Image.fromarray(read_dicom(path))
-        with Image.open(path) as image:
+        with open_picture(path, "it") as image:
             image.load()
+    except ImportError as error:  # pydicom is missing: the fault of no study, so none is left out for it
+        raise ImportError(f"{where}: the image {path} cannot be read ({error})") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, zlib.error ... for one fact
-        # PIL names an unknown file in full; of a truncated one it says what is missing
-        reason = "no image format known" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise BrokenStudy("unreadable image", f"{where}: the image {path} cannot be read ({reason}).") from error
+        unknown = isinstance(error.__cause__, UnidentifiedImageError)
+        reason = "no image format known" if unknown else str(error).rstrip(".")
+        raise _unreadable(path, where, reason) from error
     if min(image.size) < MIN_SIDE:
         size = f"{image.width}x{image.height}"
         raise BrokenStudy(
             "unreadable image", f"{where}: the image {path} is {size}; a film has {MIN_SIDE} pixels a side or more."
         )
     return image
+
+
+def stated_view(path: Path, where: str) -> str:
+    """The view that a DICOM file states; "" where it, or a picture, states none. Raises BrokenStudy as `open_film`."""
+    try:
+        return (read_view(path, "it") or "") if is_dicom(path) else ""
+    except ValueError as error:
+        raise _unreadable(path, where, str(error).rstrip(".")) from error
+
+
+def _unreadable(path: Path, where: str, reason: str) -> BrokenStudy:
+    return BrokenStudy("unreadable image", f"{where}: the image {path} cannot be read ({reason}).")
 
 
 def _write_film(image: Image.Image, size: tuple[int, int], target: Path) -> Path:
@@ -159,11 +172,15 @@ def _write_film(image: Image.Image, size: tuple[int, int], target: Path) -> Path
 
 
 def _finish(number: int, study: SourceStudy, folder: Path, home: Path) -> tuple[dict[str, Any], int] | BrokenStudy:
-    """Open a study's images and restore squashed ones: its record and how many were restored, or what is wrong."""
-    images, restored = [], 0
+    """Open a study's images and restore squashed ones: its record and how many were restored, or what is wrong.
+
+    A view that the source does not state is the one that a DICOM file states of itself.
+    """
+    images, views, restored = [], list(study.record["views"]), 0
     try:
         for position, path in enumerate(study.paths):
             image = open_film(path, study.where)
+            views[position] = views[position] or stated_view(path, study.where)
             film = study.sizes[position] if study.sizes else None
             size = restored_size(image.size, film) if film else image.size
             if size != image.size:
@@ -172,7 +189,7 @@ def _finish(number: int, study: SourceStudy, folder: Path, home: Path) -> tuple[
             images.append(str(path))
     except BrokenStudy as broken:
         return broken
-    return study.record | {"images": images}, restored
+    return study.record | {"images": images, "views": views}, restored
 
 
 def finish_studies(
