@@ -358,13 +358,11 @@ def compare(
 
 @app.command("app")
 def show_page(
-    model: Annotated[
-        list[str] | None, typer.Option(help="As of `generate`; again for another. Left out: the two of the package.")
-    ] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Again for another; left out: the package's two.")] = None,
     host: Annotated[str, typer.Option(help="Address to answer at; 0.0.0.0 for all of this machine's.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
 ) -> None:
-    """Open a page for films: the report as it is written, and where each word looked."""
+    """Open a page for films: the report as it is written, and what each word comes from."""
     from .training.app import MODELS, serve
 
     serve(model or MODELS, host, port)

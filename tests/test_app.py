@@ -40,6 +40,8 @@ def desk(checkpoint, uar_checkpoint):
     return app._Desk([str(checkpoint), str(uar_checkpoint)])
 
 
+BAD = [b"", b"text", b"\x89PNG\r\n\x1a\n cut", b"GIF89a", b"PK\3\4", b"\0" * 128 + b"DICM"]
+
 # Uploads
 
 
@@ -76,18 +78,22 @@ def test_an_upload_that_is_no_form_is_one_line(uploads):
 
 def test_films_are_read_and_removed(films):
     pixels = [np.asarray(Image.open(path)) for path in films]
-    read = app_uploads.take_films(films)
+    read = app_uploads.take_films(films, 2)
     assert all(np.array_equal(film, own) for film, own in zip(read, pixels, strict=True))
     assert not any(path.exists() for path in films)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"text", b"\x89PNG\r\n\x1a\n cut", b"GIF89a", b"PK\3\4", b"\0" * 128 + b"DICM"]
-)
+def test_a_zip_of_too_many_films_is_refused_before_they_are_decoded(films, monkeypatch):
+    monkeypatch.setattr(app_uploads, "read_grey", None)
+    with pytest.raises(ValueError, match="at most 1 films here. Got 2"):
+        app_uploads.take_films(films, 1)
+
+
+@pytest.mark.parametrize("content", BAD)
 def test_what_is_no_film_is_called_by_its_number_and_removed(films, content):
     films[1].write_bytes(content)
-    with pytest.raises(ValueError, match="^File 2 ") as error:
-        app_uploads.take_films(films)
+    with pytest.raises(ValueError, match=r"^Upload 2\b") as error:
+        app_uploads.take_films(films, 2)
     assert str(films[1]) not in str(error.value) and "\n" not in str(error.value)
     assert not any(path.exists() for path in films)
 

@@ -93,7 +93,7 @@ def drop(page, *films):
 
 def write(page, model=None):
     if model is not None:
-        page.get_by_label(model).check()
+        page.get_by_label(model, exact=True).check()
     page.click("#start")
 
 
@@ -143,7 +143,7 @@ def test_a_bad_file_is_answered_in_the_page_and_the_next_one_is_taken(open_page,
     (tmp_path / "<b>bad.png").write_bytes(content)
     page.set_input_files("#drop input[type=file]", str(tmp_path / "<b>bad.png"))
     line = page.wait_for_selector("#line [role=alert]").inner_text()
-    assert line.startswith("File 1 ") and "bad.png" not in line and "/" not in line
+    assert line.startswith("Upload 1 ") and "bad.png" not in line and "/" not in line
     drop(page, films[0])
 
 
@@ -165,7 +165,8 @@ def test_writing_is_stopped_and_begun_again(open_page, films):
     drop(page, *films)
     write(page)
     page.wait_for_selector("#draft p")
-    page.click("#stop")
+    with page.expect_response("**/cancel"):
+        page.click("#stop")
     page.wait_for_function("document.querySelector('#line').innerText.includes('Stopped')")
     assert page.locator("iframe.viewer").count() == 0
     write(page)

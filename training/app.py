@@ -91,7 +91,7 @@ class _Desk:
     def take(self, files: list[dict[str, Any]] | None, study: Study) -> tuple[None, Study, str, str]:
         """Files that were dropped -> an empty drop zone, the study with their films, its pictures, a line."""
         try:
-            films = [*study, *take_films(_paths(files))]
+            films = [*study, *take_films(_paths(files), self.most)]
             if len(films) > self.most:
                 raise ValueError(f"A study has at most {self.most} films here. Start a new study for others.")
         except ValueError as error:
@@ -128,14 +128,14 @@ class _Desk:
         """Write the report of one study.
 
         Args:
-            files: the views of the study, PNG, JPEG or DICOM.
+            files: the views of the study, PNG, JPEG, DICOM, or a zip of them.
             model: name of one of the page's models.
 
         Returns:
             The report, and all that is known of where it comes from.
         """
         try:
-            films = take_films(_paths(files))
+            films = take_films(_paths(files), self.most)
             if model not in self.models:
                 raise ValueError(f"`model` must be one of {', '.join(self.models)}.")
             *_, explanation = self._follow(films, model)
@@ -200,7 +200,8 @@ def build_page(models: Sequence[str] = MODELS) -> gr.Blocks:
         with gr.Row(elem_id="asking"):
             with gr.Column(scale=5):
                 files = gr.File(file_count="multiple", label="Films", height=150, elem_id="drop")
-                gr.HTML(f'<p class="faint">The views of one study, up to {desk.most}: PNG, JPEG or DICOM.</p>')
+                hint = f"The views of one study, up to {desk.most}: PNG, JPEG, DICOM, or a zip of them."
+                gr.HTML(f'<p class="faint">{hint}</p>')
                 with gr.Row():
                     examples = [gr.Button(name, size="sm", min_width=60) for name in EXAMPLES]
                     again = gr.Button("New study", size="sm", min_width=60)

@@ -17,16 +17,14 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from ..processing.dicom_film import is_dicom
 from ..processing.image_processing_cxr import read_grey
+from ..processing.study_files import open_study
 from .errors import one_line
 
 MOST_FILES = 8  # of one upload; a study has fewer, and each model says how many it takes
 MOST_BYTES = 64 * 2**20  # of one file: a film of 4,280 x 3,520 pixels in 16 bit has 30 MB
 MOST_BODY = 2 * MOST_BYTES  # of one upload
 MOST_WAITING = 2**30  # bytes of all uploads that nobody has asked a report for yet
-MOST_PIXELS = 80_000_000
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "JPEG2000", "WEBP", "PPM")
 
 
 class PrivateUploads:
@@ -96,45 +94,25 @@ def _bounded(receive: Any) -> Any:
     return bounded
 
 
-def take_films(paths: Sequence[Path]) -> list[Image.Image]:
-    """The films in these uploads, grey and upright; the uploads are removed, whatever comes.
+def take_films(paths: Sequence[Path], most: int) -> list[Image.Image]:
+    """The films in these uploads (images, DICOM, zips), grey and upright; the uploads are removed, whatever comes.
 
     Raises:
-        ValueError: one line on the first that is no film, which it calls "file 2" and never by a name.
+        ValueError: one line on the first that is no film, or on more than `most`; an upload is called by its number,
+            never by a name.
     """
     try:
-        return [_open_film(path, f"File {number}") for number, path in enumerate(paths, start=1)]
+        if not all(map(Path.is_file, paths)):
+            raise ValueError("An upload has waited for too long. Send it again.")
+        films = open_study(paths)
+        if len(films) > most:
+            raise ValueError(f"A study has at most {most} films here. Got {len(films)}.")
+        return [read_grey(film.film, film.where) for film in films]
+    except (ValueError, OSError, ImportError) as error:
+        line = one_line(error)
+        for number, path in enumerate(paths, start=1):
+            line = line.replace(f"`{path}`", f"upload {number}")
+        raise ValueError(line[:1].upper() + line[1:]) from None
     finally:
         for path in filter(Path.is_file, paths):
             path.unlink(missing_ok=True)
-
-
-def _open_film(path: Path, where: str) -> Image.Image:
-    try:
-        if not path.is_file():
-            raise ValueError(f"{where} has waited for too long. Send it again.")
-        if path.stat().st_size == 0:
-            raise ValueError(f"{where} is empty.")
-        _check_pixels(path, where)
-        return read_grey(path)
-    except (ValueError, OSError, ImportError) as error:
-        raise ValueError(one_line(error).replace(f"`{path}`", where)) from None
-
-
-def _check_pixels(path: Path, where: str) -> None:
-    """Stand-in for what processing/study_files.py refuses before anything is decoded."""
-    if is_dicom(path):
-        import pydicom
-
-        data = pydicom.dcmread(path, specific_tags=["Rows", "Columns"], stop_before_pixels=True)
-        pixels = int(data.get("Rows") or 0) * int(data.get("Columns") or 0)
-    else:
-        try:
-            with Image.open(path, formats=_FORMATS) as image:
-                pixels = image.width * image.height
-        except Image.DecompressionBombError:
-            pixels = MOST_PIXELS + 1
-        except (OSError, ValueError, SyntaxError):
-            raise ValueError(f"{where} is no image. Give a PNG, JPEG or DICOM file.") from None
-    if pixels > MOST_PIXELS:
-        raise ValueError(f"{where} is larger than a film, which has at most {MOST_PIXELS // 10**6} million pixels.")
