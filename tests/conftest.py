@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -134,6 +135,21 @@ def _save_untrained(folder: Path, **keys: Any) -> Path:
 def checkpoint(tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder with an untrained tiny MCSAM and its processor. Copy it before changing it."""
     return _save_untrained(tmp_path_factory.mktemp("checkpoint"), model="mcsam", memory_init="random", **tiny)
+
+
+@pytest.fixture(scope="session")
+def talkers(checkpoint: Path, uar_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Both tiny models so set that their reports are words, whatever their random weights would write."""
+    folders = []
+    for kind, source in (("mcsam", checkpoint), ("uar", uar_checkpoint)):
+        folder = Path(shutil.copytree(source, tmp_path_factory.mktemp("talkers") / kind))
+        file = folder / "generation_config.json"
+        words = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+        silent = [number for word, number in words.items() if not word.isalpha() and word != "</s>"]
+        settings = {"min_length": 9, "suppress_tokens": silent}
+        file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+        folders.append(folder)
+    return folders
 
 
 @pytest.fixture(scope="session")

@@ -36,8 +36,8 @@ def films(draw_film):
 
 
 @pytest.fixture(scope="module")
-def desk(checkpoint, uar_checkpoint):
-    return app._Desk([str(checkpoint), str(uar_checkpoint)])
+def desk(talkers):
+    return app._Desk(list(map(str, talkers)))
 
 
 BAD = [b"", b"text", b"\x89PNG\r\n\x1a\n cut", b"GIF89a", b"PK\3\4", b"\0" * 128 + b"DICM"]
@@ -101,9 +101,9 @@ def test_what_is_no_film_is_called_by_its_number_and_removed(films, content):
 # Writing
 
 
-@pytest.mark.parametrize("kind", ["checkpoint", "uar_checkpoint"])
-def test_the_report_is_the_one_that_generate_writes(kind, films, request):
-    folder = str(request.getfixturevalue(kind))
+@pytest.mark.parametrize("number", range(2))
+def test_the_report_is_the_one_that_generate_writes(number, films, talkers):
+    folder = str(talkers[number])
     expected = generate(films, None, "test", None, folder, None)[0]["report"]
     network, processor = load_checkpoint(folder)
     *words, explanation = drafts.follow_report(network.eval(), processor, films)
@@ -127,11 +127,11 @@ def test_who_stops_listening_ends_the_work(films, desk):
     assert threading.active_count() == before and not network._forward_pre_hooks
 
 
-def test_candidates_are_said_to_be_drafts(films, checkpoint):
-    desk = app._Desk([str(checkpoint)])
+def test_candidates_are_said_to_be_drafts(films, talkers):
+    desk = app._Desk([str(talkers[0])])
     ((network, _),) = desk.models.values()
     network.generation_config.num_candidates = 3
-    lines = [step["line"] for step in desk.write(list(map(Image.open, films)), checkpoint.name)]
+    lines = [step["line"] for step in desk.write(list(map(Image.open, films)), talkers[0].name)]
     assert "Draft 1 of 3" in lines[1] and "Chosen of 3 drafts" in lines[-2]
 
 
