@@ -10,7 +10,7 @@ Shapes: T words, V views, G x G places where a window of a film is hidden, h x w
 H x W pixels of a film, M rows of the memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -142,8 +142,19 @@ def explain(images: Sequence[Any], model: str, report: str | None = None) -> Exp
     return explain_study(network.eval(), processor, images, report)
 
 
-def explain_study(network: Any, processor: Any, images: Sequence[Any], report: str | None = None) -> Explanation:
-    """As `explain`, with a model and processor that are loaded already."""
+def explain_study(
+    network: Any,
+    processor: Any,
+    images: Sequence[Any],
+    report: str | None = None,
+    told: Callable[[str], Any] = str,
+    **generation: Any,
+) -> Explanation:
+    """As `explain`, with a model and processor that are loaded already.
+
+    `told` is called with the report as soon as it stands, long before what it comes from is known; `generation` is for
+    `generate()`.
+    """
     most = network.config.max_views
     if not 1 <= len(images) <= most:
         raise ValueError(f"A study has 1 to {most} views for this model. Got {len(images)} images.")
@@ -152,13 +163,14 @@ def explain_study(network: Any, processor: Any, images: Sequence[Any], report: s
         name: tensor.to(network.device) for name, tensor in processor(images=[films], return_tensors="pt").items()
     }
     inputs["pixel_values"] = inputs["pixel_values"].to(network.dtype)
-    labels = _label_words(network, processor, inputs, report).to(network.device)
+    labels = _label_words(network, processor, inputs, report, generation).to(network.device)
+    told(text := processor.decode(labels[0]))
     reading = read_report(network, inputs, labels)
     ids = [word for word in labels[0].tolist() if word not in (network.config.eos_token_id, -100)]
     words = [processor.tokenizer.decode([word]) for word in ids]
     likely = reading.log_probability.cpu().float().numpy()[: len(words)]
     return Explanation(
-        report=processor.decode(labels[0]),
+        report=text,
         words=words,
         probability=np.exp(likely),
         sentences=_cut_sentences(words, likely, processor.tokenizer.unk_token),
@@ -173,10 +185,12 @@ def explain_study(network: Any, processor: Any, images: Sequence[Any], report: s
     )
 
 
-def _label_words(network: Any, processor: Any, inputs: dict[str, Tensor], report: str | None) -> Tensor:
+def _label_words(
+    network: Any, processor: Any, inputs: dict[str, Tensor], report: str | None, generation: dict[str, Any]
+) -> Tensor:
     """Ids of the report's words, (1, T): the one that is given, else the one that the model writes."""
     if report is None:
-        return as_labels(network.generate(**inputs), network.config.eos_token_id)
+        return as_labels(network.generate(**inputs, **generation), network.config.eos_token_id)
     if not any(map(str.isalnum, report)):
         raise ValueError(f"`report` must be a report with words. Got {report!r}; leave it out for the model's own.")
     return processor(text=[report], return_tensors="pt")["labels"]

@@ -60,7 +60,7 @@ def explanation_html(explanation: Explanation) -> str:
     """The page as text."""
     data = explanation_json(explanation)
     for view, film in zip(data["views"], explanation.films, strict=True):
-        view["url"] = _data_url(film)
+        view["url"] = data_url(film, LONGEST)
     for word, shown in zip(data["words"], _as_written(explanation), strict=True):
         word["shown"] = shown
     text = json.dumps(data | {"how": _HOW}, ensure_ascii=True)
@@ -119,9 +119,10 @@ def _pieces(sentence: Sentence) -> list[str]:
     return sentence.text.replace(" .", ".").split()
 
 
-def _data_url(film: np.ndarray) -> str:
+def data_url(film: np.ndarray, longest: int) -> str:
+    """A grey film (H, W) uint8 as a JPEG of at most so many pixels a side."""
     picture = Image.fromarray(film)
-    picture.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
+    picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=JPEG_QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
