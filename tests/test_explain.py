@@ -61,7 +61,7 @@ def test_heat_lies_on_the_bright_square_whatever_the_film_went_through(fit, heig
     film = np.zeros((height, width), np.uint8)
     film[top : top + side, left : left + side] = 255
     explanation = explain_study(Looker(2), processor, [film], "The lungs are clear.")
-    heat = explanation.heat_on_film([0, 1, 2], view=0)
+    heat = explanation.on_films(explanation.heat_of([0, 1, 2]))[0]
     assert heat.shape == film.shape
     rows, columns = np.indices(heat.shape)
     centre = (rows * heat).sum() / heat.sum(), (columns * heat).sum() / heat.sum()

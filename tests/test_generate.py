@@ -9,7 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from radscribe.modeling.modeling_report import VisualTokens
 from radscribe.training import generate as module
+from radscribe.training.facts import TrainingFacts
+from radscribe.training.film_domain import FilmDomain
 from radscribe.training.generate import generate
 from radscribe.training.readers.studies import load_studies, save_studies
 from tests.tools.make_dicom import PATIENT, make_dicom
@@ -298,3 +301,64 @@ def test_neighbours_that_say_nothing_are_refused(write, neighbours, options, mes
 def test_neighbours_of_image_files_are_refused(write, draw_film):
     with pytest.raises(ValueError, match="looks among the training studies"):
         write([draw_film("a.png")], nearest_neighbour=True)
+
+
+@pytest.fixture
+def with_facts(checkpoint, tmp_path):
+    """with_facts(limit): the checkpoint with facts by which a blank film has distance 1 and any other 2."""
+
+    def make(limit):
+        folder = shutil.copytree(checkpoint, tmp_path / f"known_{limit}")
+        domain = FilmDomain(np.zeros((1, 24)), np.eye(2, 24)[None], np.ones((1, 2)), np.ones(1), np.array([limit]))
+        TrainingFacts(1, np.array([], np.uint64), np.array([], np.int32), 1, "iu", domain).save(folder)
+        return str(folder)
+
+    return make
+
+
+def test_a_strange_film_is_named_with_its_strangeness(write, with_facts, draw_film, tmp_path, capsys):
+    Image.new("L", (40, 40), 90).save(tmp_path / "blank.png")
+    write([tmp_path / "blank.png", draw_film("noise.png")], model=with_facts(1.55))
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"`{tmp_path / 'noise.png'}` looks unlike the films this model learnt from (strangeness 1.3; 1 is the limit): "
+        "its words may mean nothing."
+    )
+
+
+def test_all_strange_films_of_a_study_share_a_line(write, with_facts, draw_film, capsys):
+    write([draw_film("a.png"), draw_film("b.png")], model=with_facts(0.5))
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert re.match(r"`\S+a.png` and `\S+b.png` look unlike .* \(strangeness up to 4.0;", line)
+
+
+@pytest.mark.parametrize("to_file", [True, False])
+def test_of_a_data_set_the_number_of_strange_films_is_told_once(write, with_facts, dataset, tmp_path, capsys, to_file):
+    write(dataset=dataset, model=with_facts(1.6), out=tmp_path / "reports.jsonl" if to_file else None, batch_size=2)
+    said = [line for line in capsys.readouterr().err.splitlines() if "unlike" in line]
+    assert len(said) == 1 and said[0].startswith("7 of 7 films look unlike")
+
+
+def test_nothing_is_said_of_films_that_look_as_usual(write, with_facts, draw_film, capsys):
+    write([draw_film("a.png")], model=with_facts(2.5))
+    assert "unlike" not in capsys.readouterr().err
+
+
+def test_nothing_is_said_by_a_model_without_facts(write, draw_film, capsys):
+    write([draw_film("a.png")])
+    assert "unlike" not in capsys.readouterr().err
+
+
+def test_a_warning_changes_no_report(write, with_facts, dataset, tmp_path):
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    write(dataset=dataset, out=files[0])
+    write(dataset=dataset, out=files[1], model=with_facts(0.5))
+    assert files[0].read_text() == files[1].read_text()
+
+
+def test_films_are_read_once(write, with_facts, dataset, monkeypatch):
+    read, original = [], VisualTokens.read
+    monkeypatch.setattr(
+        VisualTokens, "read", lambda self, *films: read.append(len(films[1])) or original(self, *films)
+    )
+    write(dataset=dataset, model=with_facts(1.6))
+    assert sum(read) == 5

@@ -166,3 +166,18 @@ def test_what_stands_before_a_films_places_is_left_out():
 
 def test_a_batch_holds_films_of_one_view():
     assert GRID**2 % BATCH == 0
+
+
+def test_what_the_decoder_is_told_stays_while_windows_are_hidden(checkpoint):
+    """Else the heat of every word would be that of the observation that a window turns over."""
+    network, processor = load_checkpoint(str(checkpoint), observations={"Edema": 0.5})
+    network.eval()
+    inputs, labels = study(processor, views=1)
+    with torch.no_grad():
+        network.encoder.observations.classify.weight.normal_()
+        logit = network.encoder(**inputs).observation_logits
+        network.encoder.observations.classify.bias -= logit[0] - 1e-6  # told, and any window turns it over
+        hints = network.encoder.observations.table
+        before = read_report(network, inputs, labels).heat
+        hints[1] += 100  # what the decoder would hear of nothing told
+    torch.testing.assert_close(read_report(network, inputs, labels).heat, before)

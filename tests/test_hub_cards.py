@@ -9,6 +9,7 @@ from PIL import Image
 
 from radscribe.training.build import SHIPPED, find_checkpoint, load_checkpoint
 from radscribe.training.export_hub import exported_code
+from radscribe.training.facts import FILE, TrainingFacts
 from radscribe.training.generate import generate
 
 FOLDERS = sorted(path.parent for path in SHIPPED.glob("*/config.json"))
@@ -23,7 +24,8 @@ def test_both_models_are_shipped():
 
 @shipped
 def test_a_folder_is_small(folder):
-    assert (folder / "model.safetensors").stat().st_size <= 20 * 2**20
+    assert sum(path.stat().st_size for path in folder.glob("*.*")) <= 20 * 2**20
+    assert (folder / FILE).stat().st_size <= 2**20
 
 
 @shipped
@@ -34,11 +36,20 @@ def test_its_code_is_that_of_the_package(folder):
 
 
 @shipped
-def test_it_writes_by_its_name_alone(folder, tmp_path, monkeypatch):
+def test_it_writes_by_its_name_alone(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Image.linear_gradient("L").save("film.png")
     (row,) = generate([tmp_path / "film.png"], None, "test", None, folder.name, None)
     assert re.match(r"[A-Z]\S+ \S+", row["report"])  # no film of a chest: what it says is not asked
+    assert "film.png` looks unlike the films this model learnt from" in capsys.readouterr().err
+
+
+@shipped
+def test_it_knows_how_common_a_sentence_was(folder):
+    """Where this fails: `python -m radscribe.training.facts hub_cards/NAME --dataset DIR`."""
+    facts = TrainingFacts.load(folder.name)
+    assert facts.reports == 2069 and 0.1 < facts.share_of("The lungs are clear.") < 0.5
+    assert facts.share_of("The lungs sing.") is None
 
 
 @shipped
@@ -53,6 +64,8 @@ def test_no_report_and_no_place_of_a_machine_is_in_it(folder):
     for path in folder.glob("*.json"):
         content = json.loads(path.read_text())
         assert "/root" not in json.dumps(content) and "/home" not in json.dumps(content)
+    facts = (folder / FILE).read_bytes().lower()
+    assert not [word for word in (b"lungs", b"heart", b"clear", b"/root", b"/home") if word in facts]
 
 
 def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):

@@ -19,7 +19,13 @@ from radscribe.training.recipe import load_recipe
 from radscribe.training.train import train
 
 FILES = ["recipe.yaml", "config.json", "generation_config.json", "model.safetensors", "metrics.jsonl", "result.json"]
-FILES += ["environment.json", "processor_config.json", "preprocessor_config.json", "tokenizer.json"]
+FILES += [
+    "training_facts.safetensors",
+    "environment.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+    "tokenizer.json",
+]
 FILES += ["tokenizer_config.json", "checkpoints"]
 
 

@@ -194,6 +194,7 @@ def test_a_later_stage_pretrains_no_backbone_and_reads_no_file_of_weights(overri
         return {"steps": 1, "minutes": 1.0, "validation": {}}
 
     monkeypatch.setattr(module, "run_stage", run_stage)
+    monkeypatch.setattr(module, "add_facts", lambda recipe: None)  # of a checkpoint that is not there
     backbone = {"image_tokenizer": None, "encoder_weights": "a.pth", "encoder": {"model_type": "resnet"}}
     page = overrides(tmp_path / "run", {"max_steps": 1}, pretrain_steps=5, **backbone)
     train("uar_phantom", page)

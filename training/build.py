@@ -61,7 +61,7 @@ def load_checkpoint(name: str, **changes: Any) -> tuple[PreTrainedModel, ReportP
     kind = config.get("model_type")
     if kind not in MODELS:
         raise ValueError(f"The checkpoint `{name}` is a `{kind}` model. Expected one of: {', '.join(MODELS)}.")
-    if any(Path(name).glob("*.bin")) and not any(Path(name).glob("*.safetensors")):
+    if any(Path(name).glob("*.bin")) and not any(Path(name).glob("model*.safetensors")):
         raise ValueError(f"The checkpoint `{name}` has pickled weights, which can run code. Save it as safetensors.")
     # Handed to the model's `from_pretrained`, changes would not be checked and end up in its generation settings too.
     changed = {"config": CONFIGS[kind].from_dict(config | changes)} if changes else {}

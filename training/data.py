@@ -110,6 +110,24 @@ def _stack_views(name: str, studies: list[torch.Tensor]) -> dict[str, torch.Tens
     return {name: stacked if stacked.is_floating_point() else stacked.long(), "view_mask": mask}
 
 
+def load_films(
+    network: Any, processor: ProcessorMixin, batch_size: int, workers: int, studies: datasets.Dataset
+) -> Any:
+    """Batches of the studies' films as this model takes them; a few are read without another process."""
+    return torch.utils.data.DataLoader(
+        StudyFilms(studies),
+        batch_size=batch_size,
+        collate_fn=collate_with(processor, network.config.max_views),
+        num_workers=workers if len(studies) > batch_size else 0,
+    )
+
+
+def encode_films(network: Any, batch: dict[str, Any]) -> Any:
+    """What the model's encoder makes of a batch of films."""
+    films, view_mask = (batch[name].to(network.device) for name in ("pixel_values", "view_mask"))
+    return network.get_encoder()(films, view_mask=view_mask)
+
+
 def shuffled_films(studies: datasets.Dataset, seed: int) -> datasets.Dataset:
     """The control of an exam: every study gets the films of another one, none its own.
 

@@ -1,7 +1,7 @@
 """Seeing why: for each word and sentence of a report, where in the films, the memory and the training it comes from.
 
     explanation = explain(["frontal.png", "lateral.png"], model="uar-iu-xray-small")
-    explanation.heat_on_film([3, 4], view=0)  # of two words, in the film's own pixels
+    explanation.on_films(explanation.heat_of([3, 4]))  # of two words, in the films' own pixels
 
 Heat shows what a model used, which need not be what a radiologist would look at. See heat_maps.py for how it is
 computed, `python -m radscribe.training.pointing_game` for how often it lies where the finding is.
@@ -103,14 +103,17 @@ class Explanation:
     topics: list[Topic] = field(default_factory=list)
     observations: list[Observation] = field(default_factory=list)
 
-    def heat_on_film(self, words: Sequence[int], view: int) -> np.ndarray:
-        """What these words together lose where the film is hidden, in nats, 0 where hiding helps: (H, W) float32."""
-        places = self.heat[list(words), view].sum(0).clip(min=0)
-        return on_film(places, self.boxes[view], self.films[view].shape)
+    def heat_of(self, words: Sequence[int]) -> np.ndarray:
+        """What these words together lose where a window is hidden, 0 where hiding helps: (V, G, G), nats."""
+        return self.heat[list(words)].sum(0).clip(min=0)
 
-    def attention_on_film(self, words: Sequence[int], view: int) -> np.ndarray:
-        """Mean attention of these words on a film: (H, W) float32."""
-        return on_film(self.attention[list(words), view].mean(0), self.boxes[view], self.films[view].shape)
+    def attention_of(self, words: Sequence[int]) -> np.ndarray:
+        """Mean attention of these words: (V, h, w)."""
+        return self.attention[list(words)].mean(0)
+
+    def on_films(self, places: np.ndarray) -> list[np.ndarray]:
+        """Values of places (V, h, w), of any part of this explanation, in the films' own pixels: (H, W) each."""
+        return [on_film(*row) for row in zip(places, self.boxes, (film.shape for film in self.films), strict=True)]
 
 
 def on_film(places: np.ndarray, box: Box, shape: tuple[int, ...]) -> np.ndarray:

@@ -19,6 +19,7 @@ from ..processing.handler import EndpointHandler
 from ..processing.pipeline_report import TASK, TEXT_TASK, ReportPipeline
 from .build import load_checkpoint
 from .card import write_card
+from .facts import TrainingFacts
 
 # The elder name of the last one is 4.57's.
 MODEL_CLASSES = ("AutoModel", "AutoModelForImageTextToText", "AutoModelForVision2Seq")
@@ -54,6 +55,8 @@ def export(run: str, out: Path, results: Path | None = None, bf16: bool = False)
         (out / name).write_text(text, encoding="utf-8")
     _write_auto_maps(out, model, processor)
     write_card(Path(run), model, out, results)
+    if (facts := TrainingFacts.load(run)) is not None:
+        facts.save(out)
     files = sorted(path.name for path in out.iterdir())
     size = sum(path.stat().st_size for path in out.iterdir())
     return {"out": str(out), "files": files, "megabytes": round(size / 2**20, 2)}

@@ -3,17 +3,21 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
+from accelerate.utils import gather_object
 from rich.console import Console
 from rich.progress import track
 
 from .build import load_checkpoint
-from .data import StudyFilms, collate_with, shuffled_films, single_films
+from .data import load_films, shuffled_films, single_films
+from .facts import TrainingFacts
+from .film_domain import films_heard
 from .neighbours import embed_films, nearest_rows
 from .processes import this_process
 from .readers.studies import load_studies
@@ -60,23 +64,50 @@ def generate(
     if dataset is None:
         _check_views(len(studies[0]["images"]), network.config.max_views)
     network = network.to(this_process().device).eval()
-    load = partial(_load_films, network, processor, batch_size, workers)
+    load = partial(load_films, network, processor, batch_size, workers)
 
     def answer(asked_for: datasets.Dataset) -> Iterator[str]:
         if training is not None:
             return _find_reports(network, load(training), load(asked_for), training)
         return _write_reports(network, processor, load(asked_for))
 
-    with torch.autocast(network.device.type, torch.bfloat16, enabled=bf16):
+    facts = TrainingFacts.load(model) if training is None else None
+    with torch.autocast(network.device.type, torch.bfloat16, enabled=bf16), _warning(network, facts, images):
         if out is not None and dataset is not None:
             return _share(studies, answer, out, asked)
-        rows = [
-            {"id": name, "report": report} for name, report in zip(studies["study_id"], answer(studies), strict=True)
-        ]
+        reports = zip(studies["study_id"], answer(studies), strict=True)
+        rows = [{"id": name, "report": report} for name, report in reports]
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return rows
+
+
+@contextmanager
+def _warning(network: Any, facts: TrainingFacts | None, images: list[Path]) -> Iterator[None]:
+    """Say at the end, on stderr, which of the films that were read look unlike the training films.
+
+    Args:
+        images: the films of the one study; none for a data set, of which the number is said.
+    """
+    if facts is None or facts.films is None:
+        yield
+        return
+    domain, found = facts.films, list[float]()
+    with films_heard(network, lambda features: found.extend(domain.strangeness(features).tolist())):
+        yield
+    found = gather_object(found)
+    strange = [value for value in found if value > 1]
+    if not strange or not this_process().is_main_process:
+        return
+    if images:
+        names = " and ".join(f"`{path}`" for path, value in zip(images, found, strict=True) if value > 1)
+        looks = f"{names} look{'s' if len(strange) == 1 else ''}"
+    else:
+        looks = f"{len(strange):,} of {len(found):,} films look"
+    degree = f"{'up to ' if len(strange) > 1 else ''}{max(strange):.1f}"
+    unlike = f"unlike the films this model learnt from (strangeness {degree}; 1 is the limit)"
+    print(f"{looks} {unlike}: its words may mean nothing.", file=sys.stderr)
 
 
 def _check_arguments(
@@ -112,16 +143,6 @@ def _load_training(dataset: Path, split: str) -> datasets.Dataset:
     if not kept:
         raise ValueError(f"No training study of {dataset} has findings to give.")
     return training.select(kept)
-
-
-def _load_films(network: Any, processor: Any, batch_size: int, workers: int, studies: datasets.Dataset) -> Any:
-    """Batches of the studies' films."""
-    return torch.utils.data.DataLoader(
-        StudyFilms(studies),
-        batch_size=batch_size,
-        collate_fn=collate_with(processor, network.config.max_views),
-        num_workers=workers if len(studies) > batch_size else 0,
-    )
 
 
 def _find_reports(network: Any, known: Any, asked: Any, training: datasets.Dataset) -> Iterator[str]:

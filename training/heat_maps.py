@@ -32,7 +32,8 @@ class Reading:
 
     Args:
         log_probability: of each word behind those before it, (T,).
-        heat: how much of it is lost where a window is hidden, in nats, (T, V, G, G); below 0 where hiding helps.
+        heat: how much of it is lost where a window is hidden, in nats, (T, V, G, G); below 0 where hiding helps. What
+            the decoder is told of observations stays.
         attention: of each word over the places, mean over heads and layers, (T, V, h, w).
         mask: UAR's sigmoid(M) (Eq. 11), how open each place is to the word at this position, (T, V, h, w).
         similarity: cosine of films and report in the space that they share.
@@ -62,8 +63,8 @@ def read_report(network: Any, inputs: dict[str, Tensor], labels: Tensor) -> Read
     with _attention_at_hand(network), _input_of(getattr(network.encoder, "memory", None)) as heard:
         encoded = network.encoder(pixels, inputs["view_mask"])
         likely, attentions = _read_words(network, encoded, labels, output_attentions=True)
-    words, logits = _hide_windows(network, pixels[0], labels)  # (V * G * G, T), (V * G * G, L)
     whole, similarity = encoded.observation_logits, None
+    words, logits = _hide_windows(network, pixels[0], labels, whole)  # (V * G * G, T), (V * G * G, L)
     if encoded.visual_semantics is not None:
         similarity = torch.cosine_similarity(encoded.visual_semantics, network.embed_reports(labels)).item()
     return Reading(
@@ -87,23 +88,31 @@ def _read_words(network: Any, encoded: Any, labels: Tensor, **asked: bool) -> tu
     return chosen, output.cross_attentions
 
 
-def _hide_windows(network: Any, films: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+def _hide_windows(network: Any, films: Tensor, labels: Tensor, whole: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Log-probabilities (V * G * G, T), and logits of observations (V * G * G, L), with one window hidden.
 
     A film's other views are read once: only what the reader says of the film with the window is put in its place.
+    The decoder is told the observations that the whole films show, whose logits are `whole` (1, L): a window that
+    turns one of them over would change all words at once, and every sentence would have that observation's map.
     """
     name, seen = _read_films(network, films)
+    told = {} if whole is None else {"observations": whole.sigmoid() >= whole.new_tensor(_thresholds(network))}
     words, logits = [], []
     for view, film in enumerate(films):
         for hidden in hide(film).split(BATCH):
             answers = seen.expand(len(hidden), *seen.shape).clone()  # (b, V, ...)
             answers[:, view] = _read_films(network, hidden)[1]
+            each = {key: value.expand(len(hidden), -1) for key, value in told.items()}
             encoded = network.encoder(
-                view_mask=answers.new_ones(answers.shape[:2], dtype=torch.long), **{name: answers}
+                view_mask=answers.new_ones(answers.shape[:2], dtype=torch.long), **{name: answers}, **each
             )
             words.append(_read_words(network, encoded, labels)[0])
             logits.append(encoded.observation_logits)
     return torch.cat(words), None if logits[0] is None else torch.cat(logits)
+
+
+def _thresholds(network: Any) -> list[float]:
+    return list(network.config.observations.values())
 
 
 def hide(film: Tensor) -> Tensor:

@@ -16,15 +16,15 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from .data import encode_films
+
 
 @torch.inference_mode()
 def embed_films(network: Any, batches: Iterable[dict[str, Tensor]]) -> Tensor:
     """Mean of the encoder's visual tokens of each study: (S, D) fp32 on the CPU."""
     pooled = []
     for batch in track(batches, "reading films", console=Console(stderr=True), transient=True):
-        encoded = network.get_encoder()(
-            batch["pixel_values"].to(network.device), view_mask=batch["view_mask"].to(network.device)
-        )
+        encoded = encode_films(network, batch)
         mask = encoded.visual_mask[..., None].to(encoded.last_hidden_state.dtype)  # (B, N, 1)
         pooled.append(((encoded.last_hidden_state * mask).sum(1) / mask.sum(1)).float().cpu())
     return torch.cat(pooled)

@@ -64,9 +64,9 @@ def play(
 def _score(explanation: Explanation, labels: list[dict[str, Any]]) -> Iterator[tuple[str, tuple[float, ...]]]:
     """Kind and scores of each finding that a sentence states and a film shows."""
     for sentence in explanation.sentences:
-        words, views = range(sentence.start, sentence.stop), range(len(explanation.films))
-        heat = [explanation.heat_on_film(words, view) for view in views]
-        attention = [explanation.attention_on_film(words, view) for view in views]
+        words = range(sentence.start, sentence.stop)
+        heat = explanation.on_films(explanation.heat_of(words))
+        attention = explanation.on_films(explanation.attention_of(words))
         for finding in read_report(sentence.text).findings:
             inside = _inside(explanation, [label for label in labels if label["name"] == finding.name])
             if any(mask.any() for mask in inside):

@@ -51,8 +51,8 @@ def push(folder: Path, repo_id: str, tag: str, private: bool = False) -> dict[st
 def _read_kind(folder: Path) -> str:
     """The model type of an exported folder."""
     missing = [name for name in NEEDED if not (folder / name).is_file()]
-    if missing or not list(folder.glob("*.safetensors")):
-        lacks = ", ".join(missing or ["*.safetensors"])
+    if missing or not list(folder.glob("model*.safetensors")):
+        lacks = ", ".join(missing or ["model*.safetensors"])
         raise ValueError(f"`{folder}` is no folder that `radscribe export RUN DIR` wrote: it lacks {lacks}.")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if "auto_map" not in config:

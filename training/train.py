@@ -33,7 +33,9 @@ from .build import build_model, build_processor, load_checkpoint, reads_tokens, 
 from .data import StudyFilms, collate_with
 from .environment import environment
 from .errors import REQUEUE, Stopped, one_line
+from .facts import add_facts
 from .film_cache import ReadFilms, cache_key, read_films
+from .film_domain import film_reader
 from .image_tokenizer import parse_tokenizer_recipe, train_image_tokenizer
 from .interruptions import StopOnSignal, last_whole_checkpoint, room_to_save
 from .observations import ToldFilms, choose_thresholds, fit_observations, weigh_by_rarity
@@ -68,7 +70,10 @@ def train(recipe: str, overrides: list[str], resume: bool = False) -> dict[str, 
     """
     values = read_values(recipe, overrides)
     if (kind := values.get("model")) not in FILM_READERS:
-        return run_recipe(parse_recipe(values), resume)
+        parsed = parse_recipe(values)
+        result = run_recipe(parsed, resume)
+        add_facts(parsed)
+        return result
     if resume:
         raise ValueError(f"`--resume`: a recipe of `{kind}` trains in minutes and keeps no checkpoints. Start anew.")
     parse, make = FILM_READERS[kind]
@@ -257,7 +262,7 @@ def _training_set(
             "`film_copies` to 0."
         )
     device = this_process().device
-    reader = (model.encoder.unifier.tokenizer if tokens else model.encoder.visual.backbone).to(device).eval()
+    reader = film_reader(model).to(device).eval()
     copies, views = 1 if augmentation is None else recipe.film_copies, model.config.max_views
     settings = {"processor": processor.image_processor.to_dict(), "augmentation": recipe.augmentation}
     settings |= {"copies": copies, "views": views, "seed": recipe.seed if copies > 1 else 0}

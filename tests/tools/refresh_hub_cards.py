@@ -1,4 +1,4 @@
-"""Bring the code in the shipped Hub folders up to date with the package's; their weights and cards stay.
+"""Bring the code in the shipped Hub folders up to date with the package's; their weights, facts and cards stay.
 
 python -m tests.tools.refresh_hub_cards
 """
