@@ -76,6 +76,13 @@ def test_an_upload_that_is_no_form_is_one_line(uploads):
         assert answer.status_code in (200, 400) and "Traceback" not in answer.text
 
 
+@pytest.mark.parametrize("name", ["", "/", "/..", "/../passwd", "/film.png", "/" + "0" * 31 + "/", "x/" + "0" * 32])
+def test_no_other_path_is_taken_for_an_upload(name):
+    assert not app_uploads.is_upload("/uploads" + name, "/uploads")
+    assert not app_uploads.is_upload("http://127.0.0.1/" + "0" * 32, "/uploads")
+    assert app_uploads.is_upload("/uploads/" + "0" * 32, "/uploads")
+
+
 def test_films_are_read_and_removed(films):
     pixels = [np.asarray(Image.open(path)) for path in films]
     read = app_uploads.take_films(films, 2)

@@ -23,11 +23,12 @@ try:
 except ImportError as error:
     raise ImportError("The page needs Gradio: pip install radscribe[demo]") from error
 import numpy as np
-from gradio_client.utils import is_file_obj_with_meta, is_http_url_like, traverse
+from gradio.utils import get_upload_folder
+from gradio_client.utils import traverse
 from PIL import Image
 from starlette.middleware import Middleware
 
-from .app_uploads import MOST_BYTES, PrivateUploads, take_films
+from .app_uploads import MOST_BYTES, PrivateUploads, is_upload, take_films
 from .build import SHIPPED, load_checkpoint
 from .drafts import Words, count_drafts, follow_report
 from .errors import one_line
@@ -54,7 +55,7 @@ class _Page(gr.Blocks):
     """Blocks that answer whatever goes wrong with one line, and write nothing of a user's into the log."""
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> list[Any]:
-        traverse(inputs, _refuse_address, is_file_obj_with_meta)
+        traverse(inputs, _refuse_path, _names_path)
         return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
 
     async def process_api(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -70,11 +71,15 @@ class _Page(gr.Blocks):
             raise gr.Error("This request could not be answered.", print_exception=False) from None
 
 
-def _refuse_address(file: dict[str, Any]) -> dict[str, Any]:
-    """Gradio would fetch an address that stands in the place of an uploaded file."""
-    if is_http_url_like(str(file.get("path"))):
-        raise gr.Error("Send files, not addresses.", print_exception=False)
+def _refuse_path(file: dict[str, Any]) -> dict[str, Any]:
+    """Gradio would fetch an address, and trip over a folder, that stands in the place of an uploaded file."""
+    if not is_upload(str(file["path"]), get_upload_folder()):
+        raise gr.Error("Send files by the upload route.", print_exception=False)
     return file
+
+
+def _names_path(value: Any) -> bool:
+    return isinstance(value, dict) and "path" in value
 
 
 class _Desk:
@@ -138,7 +143,7 @@ class _Desk:
             films = take_films(_paths(files), self.most)
             if model not in self.models:
                 raise ValueError(f"`model` must be one of {', '.join(self.models)}.")
-            *_, explanation = self._follow(films, model)
+            explanation: Any = [*self._follow(films, model)][-1]
         except ValueError as error:
             raise gr.Error(one_line(error), print_exception=False) from None
         return explanation.report, explanation_json(explanation) | {"model": model, "claim": CLAIM}
@@ -230,7 +235,7 @@ def build_page(models: Sequence[str] = MODELS) -> gr.Blocks:
         files.upload(desk.take, [files, study], [files, study, films, line], preprocess=False, **quiet).then(**fresh)
         for example in examples:
             example.click(desk.take_example, example, [study, films, line], **quiet).then(**fresh)
-        empty = ([], show_films([]), say("Add the films of a study, or try a phantom."))
+        empty: tuple[Study, str, str] = ([], show_films([]), say("Add the films of a study, or try a phantom."))
         again.click(lambda: empty, None, [study, films, line], **quiet).then(**fresh)
         writing = start.click(write, [study, model], shown, **quiet, **limits)
         writing.then(None, js="() => document.querySelector('iframe.viewer')?.scrollIntoView()")

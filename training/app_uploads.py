@@ -5,6 +5,8 @@ share a file, and a name may be a patient's. So uploads are taken here, before G
 without a name in a folder of this server's own, is read once and removed.
 """
 
+import os
+import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,6 +75,11 @@ class PrivateUploads:
             while part := await file.read(2**20):
                 kept.write(part)
         return str(path)
+
+
+def is_upload(path: str, folder: str) -> bool:
+    """Whether a path is of the kind that `PrivateUploads` makes; the disk is not asked, so nobody learns what is on it."""
+    return os.path.dirname(path) == folder and re.fullmatch("[0-9a-f]{32}", os.path.basename(path)) is not None
 
 
 class _TooLarge(Exception):  # noqa: N818 - an answer, not an error
