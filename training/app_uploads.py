@@ -78,7 +78,7 @@ class PrivateUploads:
 
 
 def is_upload(path: str, folder: str) -> bool:
-    """Whether a path is of the kind that `PrivateUploads` makes; the disk is not asked, so nobody learns what is on it."""
+    """Whether a path is of the kind that `PrivateUploads` makes; the disk is not asked, so no one learns of it."""
     return os.path.dirname(path) == folder and re.fullmatch("[0-9a-f]{32}", os.path.basename(path)) is not None
 
 
