@@ -72,7 +72,8 @@ def generate(
         return _write_reports(network, processor, load(asked_for))
 
     facts = TrainingFacts.load(model) if training is None else None
-    with torch.autocast(network.device.type, torch.bfloat16, enabled=bf16), _warning(network, facts, images):
+    names = studies[0]["where"] if dataset is None else []
+    with torch.autocast(network.device.type, torch.bfloat16, enabled=bf16), _warning(network, facts, names):
         if out is not None and dataset is not None:
             return _share(studies, answer, out, asked)
         reports = zip(studies["study_id"], answer(studies), strict=True)
@@ -84,11 +85,11 @@ def generate(
 
 
 @contextmanager
-def _warning(network: Any, facts: TrainingFacts | None, images: list[Path]) -> Iterator[None]:
+def _warning(network: Any, facts: TrainingFacts | None, names: list[str]) -> Iterator[None]:
     """Say at the end, on stderr, which of the films that were read look unlike the training films.
 
     Args:
-        images: what was named of the one study; none for a data set.
+        names: of the one study's films; none for a data set.
     """
     if facts is None or facts.films is None:
         yield
@@ -97,8 +98,7 @@ def _warning(network: Any, facts: TrainingFacts | None, images: list[Path]) -> I
     with films_heard(network, lambda features: found.extend(domain.strangeness(features).tolist())):
         yield
     found = gather_object(found)
-    # A folder or zip is one name for several films.
-    line = strange_line(found, [f"`{path}`" for path in images] if len(images) == len(found) else ())
+    line = strange_line(found, names)
     if line and this_process().is_main_process:
         print(line, file=sys.stderr)
 
