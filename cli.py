@@ -281,6 +281,8 @@ def explain(
 def _show_explanation(result: dict[str, Any]) -> None:
     """Sentences, what the decoder was told and the memory's rows, without the heat's numbers."""
     print(result["report"])
+    if result["warning"]:
+        print(result["warning"], file=sys.stderr)
     told = [f"{o['name']} {_written(o['probability'])}" for o in result["observations"] if o["told"]]
     topics = {f"memory row {t['row']}": ", ".join(word for word, _ in t["words"]) for t in result["topics"]}
     shown = {
@@ -289,7 +291,12 @@ def _show_explanation(result: dict[str, Any]) -> None:
     } | topics
     _show_values(
         {name: value for name, value in shown.items() if value is not None}
-        | {"rows": [{"sentence": s["text"], "confidence": s["confidence"]} for s in result["sentences"]]}
+        | {
+            "rows": [
+                {"sentence": s["text"], "confidence": s["confidence"], "training": s["common"] or None}
+                for s in result["sentences"]
+            ]
+        }
     )
 
 

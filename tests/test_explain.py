@@ -9,6 +9,7 @@ import torch
 from radscribe.modeling.modeling_report import ReportEncoderOutput, ReportOutput
 from radscribe.training.build import load_checkpoint
 from radscribe.training.explain import explain, explain_study, on_film
+from radscribe.training.facts import TrainingFacts, count_sentences
 from radscribe.training.heat_maps import GRID
 
 
@@ -155,3 +156,31 @@ def test_a_report_without_words_is_refused(model, films, report):
 def test_a_checkpoint_is_named_as_everywhere(checkpoint, draw_film):
     explanation = explain([draw_film("a.png")], str(checkpoint), "The lungs are clear.")
     assert explanation.films[0].shape == (64, 64)
+
+
+def test_how_common_a_sentence_is_and_strange_films_are_told_from_the_checkpoints_facts(checkpoint, films):
+    network, processor = load_checkpoint(str(checkpoint))
+    reports = ["The lungs are clear.", "The lungs are clear. The heart is enlarged.", "No effusion.", "No edema."]
+
+    class Facts(TrainingFacts):
+        def strangeness(self, network, batch):
+            return np.array([0.5, 2.0])
+
+    facts = Facts(*count_sentences(reports, "iu"), style="iu", films=None)
+    told = explain_study(network.eval(), processor, films, "The lungs are clear. The heart is enlarged.", facts)
+    assert [sentence.common for sentence in told.sentences] == [
+        "in 50 % of 4 training reports",
+        "in at most 1 of 4 training reports",
+    ]
+    assert told.warning.startswith("Film 2 looks unlike the films this model learnt from (strangeness 2.0;")
+
+
+def test_without_facts_nothing_is_said_of_the_training(model, films):
+    explanation = explain_study(*model, films, "The lungs are clear.")
+    assert explanation.sentences[0].common == "" and explanation.warning is None
+
+
+def test_the_report_is_told_before_what_it_comes_from_is_known(model, films):
+    heard = []
+    explanation = explain_study(*model, films, told=heard.append)
+    assert heard == [explanation.report]

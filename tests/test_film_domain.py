@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from radscribe.training.build import load_checkpoint
-from radscribe.training.film_domain import DIRECTIONS, describe_films, films_heard, fit_domain, fit_gaussian
+from radscribe.training.film_domain import (
+    DIRECTIONS,
+    describe_films,
+    films_heard,
+    fit_domain,
+    fit_gaussian,
+    strange_line,
+)
 
 KINDS = ["checkpoint", "uar_checkpoint", "words_checkpoint"]
 
@@ -110,3 +117,13 @@ def test_films_are_heard_while_the_model_reads_them_and_no_longer(kind, request)
     network.generate(pixel_values=films, view_mask=views, max_length=4)
     assert [len(features) for features in heard] == [3, 2]
     np.testing.assert_allclose(heard[0][1:], heard[1], atol=1e-5)
+
+
+def test_films_are_named_in_the_warning_or_else_counted():
+    assert strange_line([0.5, 0.9], ["a", "b"]) is None
+    assert strange_line([1.5, 0.9], ["a", "b"]).startswith(
+        "a looks unlike the films this model learnt from (strangeness 1.5;"
+    )
+    assert strange_line([1.5, 2.9], ["a", "b"]).startswith("a and b look unlike")
+    assert "up to 2.9" in strange_line([1.5, 2.9], ["a", "b"])
+    assert strange_line([1.5, 0.2, 0.3]).startswith("1 of 3 films look unlike")

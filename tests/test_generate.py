@@ -331,6 +331,13 @@ def test_all_strange_films_of_a_study_share_a_line(write, with_facts, draw_film,
     assert re.match(r"`\S+a.png` and `\S+b.png` look unlike .* \(strangeness up to 4.0;", line)
 
 
+def test_of_a_folder_the_strange_film_is_named_by_its_number(write, with_facts, draw_film, tmp_path, capsys):
+    draw_film("study/b.png")
+    Image.new("L", (40, 40), 90).save(tmp_path / "study" / "a.png")
+    write([tmp_path / "study"], model=with_facts(1.55))
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"file 2 of `{tmp_path / 'study'}` looks unlike")
+
+
 @pytest.mark.parametrize("to_file", [True, False])
 def test_of_a_data_set_the_number_of_strange_films_is_told_once(write, with_facts, dataset, tmp_path, capsys, to_file):
     write(dataset=dataset, model=with_facts(1.6), out=tmp_path / "reports.jsonl" if to_file else None, batch_size=2)

@@ -149,7 +149,8 @@ def shuffled_films(studies: datasets.Dataset, seed: int) -> datasets.Dataset:
 def single_films(paths: list[Path]) -> datasets.Dataset:
     """What was named on the command line (files, folders, zips) as one study of several views.
 
-    Its `images` are paths, or the bytes of all files where some lie in a zip, which is never unpacked to disk.
+    Its `images` are paths, or the bytes of all files where some lie in a zip, which is never unpacked to disk; `where`
+    is how a message names each.
 
     Raises:
         FileNotFoundError, ImportError, ValueError: what `open_study` says, and `read_grey` of a film.
@@ -161,4 +162,4 @@ def single_films(paths: list[Path]) -> datasets.Dataset:
     if any(isinstance(image, bytes) for image in images):  # a table's column has one type
         images = [image if isinstance(image, bytes) else Path(image).read_bytes() for image in images]
     record = {"study_id": [study_name(paths[0])], "images": [images], "views": [[film.view for film in films]]}
-    return datasets.Dataset.from_dict(record | {"findings": [""]})
+    return datasets.Dataset.from_dict(record | {"findings": [""], "where": [[film.where for film in films]]})

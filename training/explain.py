@@ -23,6 +23,8 @@ from ..modeling.modeling_candidates import as_labels
 from ..processing.image_processing_cxr import read_grey
 from ..processing.processing_text import restore_report
 from .build import load_checkpoint
+from .facts import TrainingFacts
+from .film_domain import strange_line
 from .heat_maps import Reading, read_report, topic_words
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of a film
@@ -35,13 +37,15 @@ class Sentence:
     """Words `start` to `stop` (not included) of the report, as a person would write them.
 
     `confidence` is the geometric mean of their probabilities, each behind the words before it: how sure the model is
-    of the wording, given these films. It is not the probability that the sentence is true.
+    of the wording, given these films. It is not the probability that the sentence is true. `common` says in how many
+    training reports the sentence stands; "" where the checkpoint does not tell.
     """
 
     text: str
     start: int
     stop: int
     confidence: float
+    common: str = ""
 
 
 @dataclass
@@ -88,6 +92,8 @@ class Explanation:
         attention: of each word, sum 1 over all places of all views, (T, V, h, w).
         mask: UAR's, how open each place is at each position, (T, V, h, w) from 0 to 1; None without its second stage.
         similarity: cosine of films and report in the space they share; None where there is none.
+        warning: that films look unlike those that the model has learnt from; None where they do not, or nothing is
+            known of those.
     """
 
     report: str
@@ -102,6 +108,7 @@ class Explanation:
     similarity: float | None
     topics: list[Topic] = field(default_factory=list)
     observations: list[Observation] = field(default_factory=list)
+    warning: str | None = None
 
     def heat_of(self, words: Sequence[int]) -> np.ndarray:
         """What these words together lose where a window is hidden, 0 where hiding helps: (V, G, G), nats."""
@@ -139,7 +146,7 @@ def explain(images: Sequence[Any], model: str, report: str | None = None) -> Exp
         ValueError: no films or more than the model takes, a report without words, no such model, a damaged film.
     """
     network, processor = load_checkpoint(model)
-    return explain_study(network.eval(), processor, images, report)
+    return explain_study(network.eval(), processor, images, report, TrainingFacts.load(model))
 
 
 def explain_study(
@@ -147,10 +154,11 @@ def explain_study(
     processor: Any,
     images: Sequence[Any],
     report: str | None = None,
+    facts: TrainingFacts | None = None,
     told: Callable[[str], Any] = str,
     **generation: Any,
 ) -> Explanation:
-    """As `explain`, with a model and processor that are loaded already.
+    """As `explain`, with a model and processor that are loaded already, and the facts of the model's training set.
 
     `told` is called with the report as soon as it stands, long before what it comes from is known; `generation` is for
     `generate()`.
@@ -173,7 +181,7 @@ def explain_study(
         report=text,
         words=words,
         probability=np.exp(likely),
-        sentences=_cut_sentences(words, likely, processor.tokenizer.unk_token),
+        sentences=_cut_sentences(words, likely, processor.tokenizer.unk_token, facts),
         films=[np.asarray(film).clip(0, 255).astype(np.uint8) for film in films],
         boxes=[processor.image_processor.seen_box(*film.size) for film in films],
         heat=_numbers(reading.heat)[: len(words)],
@@ -182,6 +190,7 @@ def explain_study(
         similarity=reading.similarity,
         topics=_find_topics(network, processor.tokenizer, reading, len(words)),
         observations=_list_observations(network, reading),
+        warning=_warn_of(network, inputs, facts),
     )
 
 
@@ -196,21 +205,17 @@ def _label_words(
     return processor(text=[report], return_tensors="pt")["labels"]
 
 
-def _cut_sentences(words: list[str], likely: np.ndarray, unknown: str) -> list[Sentence]:
+def _cut_sentences(words: list[str], likely: np.ndarray, unknown: str, facts: TrainingFacts | None) -> list[Sentence]:
     """Sentences end with a full stop; the last one may lack it. Readers are spared the mark of an unknown word."""
     ends = [number + 1 for number, word in enumerate(words) if word == STOP]
     ends += [len(words)] if not ends or ends[-1] != len(words) else []
     starts = [0, *ends[:-1]]
-    return [
-        Sentence(
-            restore_report(" ".join(word for word in words[a:b] if word != unknown)),
-            a,
-            b,
-            float(np.exp(likely[a:b].mean())),
-        )
-        for a, b in zip(starts, ends, strict=True)
-        if b > a
-    ]
+    sentences = []
+    for start, stop in zip(starts, ends, strict=True):
+        text = restore_report(" ".join(word for word in words[start:stop] if word != unknown))
+        common = "" if facts is None else facts.tell_share(text)
+        sentences.append(Sentence(text, start, stop, float(np.exp(likely[start:stop].mean())), common))
+    return sentences
 
 
 def _find_topics(network: Any, tokenizer: Any, reading: Reading, words: int) -> list[Topic]:
@@ -237,6 +242,12 @@ def _list_observations(network: Any, reading: Reading) -> list[Observation]:
     named = zip(network.config.observations.items(), probabilities, _numbers(reading.observation_heat), strict=True)
     listed = [Observation(name, p, p >= threshold, places) for (name, threshold), p, places in named]
     return sorted(listed, key=lambda observation: -observation.probability)
+
+
+def _warn_of(network: Any, inputs: dict[str, Tensor], facts: TrainingFacts | None) -> str | None:
+    """What is to be told of films that are strange to the model."""
+    found = None if facts is None else facts.strangeness(network, inputs)
+    return None if found is None else strange_line(found.tolist(), [f"Film {n}" for n in range(1, len(found) + 1)])
 
 
 def _numbers(tensor: Tensor) -> np.ndarray:

@@ -11,7 +11,7 @@ and that to the nearer group is a film's strangeness.
 Shapes: n films, N places, C numbers that the film reader says of a place, P = C + 16, G groups, K directions.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -131,6 +131,21 @@ def describe_films(films: Tensor, said: Tensor) -> np.ndarray:
     light = F.adaptive_avg_pool2d(films.float().mean(1, keepdim=True), FIELDS).flatten(1)  # (n, 16)
     light = F.normalize(light - light.mean(1, keepdim=True), eps=LEAST_LIGHT)
     return torch.cat([spoken, light], dim=1).cpu().numpy()
+
+
+def strange_line(strangeness: Sequence[float], names: Sequence[str] = ()) -> str | None:
+    """What to tell of films by their strangeness; None where none is strange. Films are named, or else counted."""
+    strange = [value for value in strangeness if value > 1]
+    if not strange:
+        return None
+    if names:
+        looking = " and ".join(name for name, value in zip(names, strangeness, strict=True) if value > 1)
+        looks = f"{looking} look{'s' if len(strange) == 1 else ''}"
+    else:
+        looks = f"{len(strange):,} of {len(strangeness):,} films look"
+    degree = f"{'up to ' if len(strange) > 1 else ''}{max(strange):.1f}"
+    unlike = f"unlike the films this model learnt from (strangeness {degree}; 1 is the limit)"
+    return f"{looks} {unlike}: its words may mean nothing."
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from rich.progress import track
 from .build import load_checkpoint
 from .data import load_films, shuffled_films, single_films
 from .facts import TrainingFacts
-from .film_domain import films_heard
+from .film_domain import films_heard, strange_line
 from .neighbours import embed_films, nearest_rows
 from .processes import this_process
 from .readers.studies import load_studies
@@ -72,7 +72,8 @@ def generate(
         return _write_reports(network, processor, load(asked_for))
 
     facts = TrainingFacts.load(model) if training is None else None
-    with torch.autocast(network.device.type, torch.bfloat16, enabled=bf16), _warning(network, facts, images):
+    names = studies[0]["where"] if dataset is None else []
+    with torch.autocast(network.device.type, torch.bfloat16, enabled=bf16), _warning(network, facts, names):
         if out is not None and dataset is not None:
             return _share(studies, answer, out, asked)
         reports = zip(studies["study_id"], answer(studies), strict=True)
@@ -84,11 +85,11 @@ def generate(
 
 
 @contextmanager
-def _warning(network: Any, facts: TrainingFacts | None, images: list[Path]) -> Iterator[None]:
+def _warning(network: Any, facts: TrainingFacts | None, names: list[str]) -> Iterator[None]:
     """Say at the end, on stderr, which of the films that were read look unlike the training films.
 
     Args:
-        images: the films of the one study; none for a data set, of which the number is said.
+        names: of the one study's films; none for a data set.
     """
     if facts is None or facts.films is None:
         yield
@@ -97,17 +98,9 @@ def _warning(network: Any, facts: TrainingFacts | None, images: list[Path]) -> I
     with films_heard(network, lambda features: found.extend(domain.strangeness(features).tolist())):
         yield
     found = gather_object(found)
-    strange = [value for value in found if value > 1]
-    if not strange or not this_process().is_main_process:
-        return
-    if images:
-        names = " and ".join(f"`{path}`" for path, value in zip(images, found, strict=True) if value > 1)
-        looks = f"{names} look{'s' if len(strange) == 1 else ''}"
-    else:
-        looks = f"{len(strange):,} of {len(found):,} films look"
-    degree = f"{'up to ' if len(strange) > 1 else ''}{max(strange):.1f}"
-    unlike = f"unlike the films this model learnt from (strangeness {degree}; 1 is the limit)"
-    print(f"{looks} {unlike}: its words may mean nothing.", file=sys.stderr)
+    line = strange_line(found, names)
+    if line and this_process().is_main_process:
+        print(line, file=sys.stderr)
 
 
 def _check_arguments(

@@ -89,7 +89,7 @@ def explanation_json(explanation: Explanation) -> dict[str, Any]:
         "similarity": e.similarity,
         "topics": [vars(t) | {"by_word": _round(t.by_word), "by_place": _round(t.by_place)} for t in e.topics],
         "observations": [vars(o) | {"by_place": _round(o.by_place)} for o in e.observations],
-        "strange": [],
+        "warning": e.warning,
     }
 
 
