@@ -19,6 +19,7 @@ from radscribe.training import app, app_uploads, drafts  # noqa: E402
 from radscribe.training.build import load_checkpoint  # noqa: E402
 from radscribe.training.explain import Explanation  # noqa: E402
 from radscribe.training.generate import generate  # noqa: E402
+from tests.tools.hostile_uploads import attack  # noqa: E402
 
 
 @pytest.fixture
@@ -113,22 +114,23 @@ def test_the_report_is_the_one_that_generate_writes(number, films, talkers):
     folder = str(talkers[number])
     expected = generate(films, None, "test", None, folder, None)[0]["report"]
     network, processor = load_checkpoint(folder)
-    *words, explanation = drafts.follow_report(network.eval(), processor, films)
+    *words, explanation = drafts.follow_report(network.eval(), processor, films, None)
     assert isinstance(explanation, Explanation) and explanation.report == expected
     assert words[-1] == drafts.Words(expected, is_report=True)
     assert len(words) > 2 and not any(one.is_report for one in words[:-1])
 
 
 def test_a_draft_grows_word_by_word(films, desk):
-    *words, _, _ = drafts.follow_report(*next(iter(desk.models.values())), films)
+    network, processor, facts = next(iter(desk.models.values()))
+    *words, _, _ = drafts.follow_report(network, processor, films, facts)
     lengths = [len(one.text) for one in words]
     assert lengths == sorted(lengths)
 
 
 def test_who_stops_listening_ends_the_work(films, desk):
-    network, processor = next(iter(desk.models.values()))
+    network, processor, facts = next(iter(desk.models.values()))
     before = threading.active_count()
-    following = drafts.follow_report(network, processor, films)
+    following = drafts.follow_report(network, processor, films, facts)
     next(following)
     following.close()
     assert threading.active_count() == before and not network._forward_pre_hooks
@@ -136,7 +138,7 @@ def test_who_stops_listening_ends_the_work(films, desk):
 
 def test_candidates_are_said_to_be_drafts(films, talkers):
     desk = app._Desk([str(talkers[0])])
-    ((network, _),) = desk.models.values()
+    ((network, *_),) = desk.models.values()
     network.generation_config.num_candidates = 3
     lines = [step["line"] for step in desk.write(list(map(Image.open, films)), talkers[0].name)]
     assert "Draft 1 of 3" in lines[1] and "Chosen of 3 drafts" in lines[-2]
@@ -207,3 +209,13 @@ def test_the_command_says_what_is_missing(radscribe, monkeypatch):
 def test_the_command_refuses_a_model_that_is_not_there(radscribe, tmp_path):
     code, _, error = radscribe("app", "--model", tmp_path / "gone")
     assert code == 2 and error.startswith("Error: No checkpoint at") and error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_hostile_uploads_get_one_line_and_leave_nothing(talkers):
+    rows, left, log = attack(str(talkers[0]))
+    assert len(rows) > 45 and left == []
+    assert "Traceback" not in log and "SECRET" not in log and "SECRET" not in str(rows)
+    assert not [what for what, answer in rows if "radscribe-app-" in answer or "Error" in answer]
+    films = {what for what, answer in rows if answer.startswith("a report: ")}
+    assert {"CMYK JPEG", "DICOM with a patient's name"} <= films and not [what for what in films if "bomb" in what]

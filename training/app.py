@@ -33,6 +33,7 @@ from .build import SHIPPED, load_checkpoint
 from .drafts import Words, count_drafts, follow_report
 from .errors import one_line
 from .explain import Explanation
+from .facts import TrainingFacts
 from .page.explain_page import data_url, explanation_html, explanation_json
 
 SPACE = SHIPPED / "space"
@@ -86,12 +87,11 @@ class _Desk:
     """What the page does with its models, for one study at a time; nothing of a study stays in it."""
 
     def __init__(self, models: Sequence[str]) -> None:
-        loaded = {Path(name).name: load_checkpoint(name) for name in models}
-        if len(loaded) != len(models):
+        self.models = {Path(name).name: (*load_checkpoint(name), TrainingFacts.load(name)) for name in models}
+        if len(self.models) != len(models):
             raise ValueError(f"Give each model once, and models of different names. Got {', '.join(models)}.")
-        self.models = {name: (network.eval(), processor) for name, (network, processor) in loaded.items()}
         self.lock = threading.Lock()
-        self.most = max(network.config.max_views for network, _ in self.models.values())
+        self.most = max(network.config.max_views for network, *_ in self.models.values())
 
     def take(self, files: list[dict[str, Any]] | None, study: Study) -> tuple[None, Study, str, str]:
         """Files that were dropped -> an empty drop zone, the study with their films, its pictures, a line."""
@@ -152,7 +152,8 @@ class _Desk:
         if not study:
             raise ValueError("Add a film first.")
         with self.lock:  # the queue lets one in at a time, but a stopped one may still be at its last step
-            yield from follow_report(*self.models[model], study)
+            network, processor, facts = self.models[model]
+            yield from follow_report(network.eval(), processor, study, facts)
 
 
 def _paths(files: list[dict[str, Any]] | None) -> list[Path]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from .explain import Explanation, explain_study
+from .facts import TrainingFacts
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ def count_drafts(network: Any) -> int:
     return getattr(network.generation_config, "num_candidates", None) or 1
 
 
-def follow_report(network: Any, processor: Any, films: Sequence[Any]) -> Iterator[Words | Explanation]:
+def follow_report(
+    network: Any, processor: Any, films: Sequence[Any], facts: TrainingFacts | None
+) -> Iterator[Words | Explanation]:
     """A draft again and again as it grows, the report of these films of one study, at the end its Explanation.
 
     Who closes the iterator early ends the work before the next step of the model. One study at a time: the model must
@@ -63,6 +66,7 @@ def follow_report(network: Any, processor: Any, films: Sequence[Any]) -> Iterato
     work = partial(
         explain_study,
         *(network, processor, films),
+        facts=facts,
         told=lambda report: said.put(Words(report, is_report=True)),
         stopping_criteria=StoppingCriteriaList([_Listener(processor, said)]),
     )
