@@ -112,8 +112,11 @@ class _Desk:
     def write(self, study: Study, model: str) -> Iterator[dict[str, str]]:
         """Line, draft and viewer as the report arrives: words of a draft, the report, then what it comes from."""
         drafts, started = count_drafts(self.models[model][0]), time.monotonic()
-        chosen = f"Chosen of {drafts} drafts for the films" if drafts > 1 else "Written"
-        yield {"line": say("Reading the films."), "draft": "", "viewer": ""}
+        first, chosen = "The report is being written.", "Written"
+        if drafts > 1:
+            first = f"Draft 1 of {drafts}. The report will be the one of them that fits the films best."
+            chosen = f"Chosen of {drafts} drafts"
+        yield {"line": say(first), "draft": "", "viewer": ""}
         try:
             for step in self._follow(study, model):
                 seconds = f"{time.monotonic() - started:.1f} s"
@@ -121,11 +124,10 @@ class _Desk:
                     line = say(f"{model}, {seconds}. Choose a word or sentence to see where it comes from.")
                     yield {"line": line, "draft": "", "viewer": _frame(explanation_html(step))}
                 elif step.is_report:
-                    line = say(f"{chosen} in {seconds}. Now where each word comes from is looked for.")
+                    line = say(f"{chosen} in {seconds}. Now looking for where each word comes from.")
                     yield {"line": line, "draft": f'<p class="report">{escape(step.text)}</p>'}
                 else:
-                    line = say(f"Draft 1 of {drafts}: the report is the one that fits the films best." * (drafts > 1))
-                    yield {"line": line, "draft": f"<p>{escape(step.text)}</p>"}
+                    yield {"draft": f"<p>{escape(step.text)}</p>"}
         except ValueError as error:
             yield {"line": alert(error), "draft": "", "viewer": ""}
 
@@ -153,7 +155,7 @@ class _Desk:
             raise ValueError("Add a film first.")
         with self.lock:  # the queue lets one in at a time, but a stopped one may still be at its last step
             network, processor, facts = self.models[model]
-            yield from follow_report(network.eval(), processor, study, facts)
+            yield from follow_report(network, processor, study, facts)
 
 
 def _paths(files: list[dict[str, Any]] | None) -> list[Path]:
@@ -164,9 +166,8 @@ def say(line: str) -> str:
     return f'<p class="line" role="status">{escape(line)}</p>'
 
 
-def alert(problem: Exception | str) -> str:
-    line = one_line(problem) if isinstance(problem, Exception) else problem
-    return f'<p class="line problem" role="alert">{escape(line)}</p>'
+def alert(error: Exception) -> str:
+    return f'<p class="line problem" role="alert">{escape(one_line(error))}</p>'
 
 
 def show_films(study: Study) -> str:
@@ -194,7 +195,7 @@ def _frame(document: str) -> str:
 
 
 def build_page(models: Sequence[str] = MODELS) -> gr.Blocks:
-    """The page, its models loaded. `serve` starts it; it can also be mounted where Gradio pages are.
+    """The page, its models loaded. It takes files by `PrivateUploads` alone: start it with `run_page` or `serve`.
 
     Raises:
         ValueError: no such model, or two of one name.
@@ -265,17 +266,9 @@ def _theme() -> gr.themes.Base:
     return plain.set(**colours, **dark, body_background_fill="#ffffff", body_background_fill_dark="#14171a")
 
 
-@contextmanager
-def run_page(models: Sequence[str] = MODELS, host: str | None = None, port: int | None = None) -> Iterator[gr.Blocks]:
-    """The page, answering while this lasts; left-out host and port are Gradio's (127.0.0.1, a free one from 7860 on).
-
-    Raises:
-        ValueError: as `build_page`.
-        OSError: the port is in use.
-    """
-    with tempfile.TemporaryDirectory(prefix="radscribe-app-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder
-        page = build_page(models)
+def _launch(page: gr.Blocks, folder: Path, host: str | None, port: int | None) -> None:
+    """Start answering; uploads go to `folder`."""
+    try:
         page.launch(
             server_name=host,
             server_port=port,
@@ -290,9 +283,27 @@ def run_page(models: Sequence[str] = MODELS, host: str | None = None, port: int 
             footer_links=["api"],
             theme=_theme(),
             css_paths=_STYLE,
-            app_kwargs={"middleware": [Middleware(PrivateUploads, folder=Path(folder), kept=page.upload_file_set)]},
+            app_kwargs={"middleware": [Middleware(PrivateUploads, folder=folder, kept=page.upload_file_set)]},
             prevent_thread_lock=True,
         )
+    except OSError as error:
+        if port is None:
+            raise
+        raise OSError(f"Port {port} is in use. Choose another by --port.") from error
+
+
+@contextmanager
+def run_page(models: Sequence[str] = MODELS, host: str | None = None, port: int | None = None) -> Iterator[gr.Blocks]:
+    """The page, answering while this lasts; left-out host and port are Gradio's (127.0.0.1, a free one from 7860 on).
+
+    Raises:
+        ValueError: as `build_page`.
+        OSError: the port is in use.
+    """
+    with tempfile.TemporaryDirectory(prefix="radscribe-app-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        page = build_page(models)
+        _launch(page, Path(folder), host, port)
         try:
             yield page
         finally:

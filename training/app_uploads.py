@@ -16,7 +16,7 @@ from PIL import Image
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from ..processing.image_processing_cxr import read_grey
@@ -52,8 +52,7 @@ class PrivateUploads:
         await answer(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
-        waiting = sum(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
-        if waiting > MOST_WAITING:
+        if sum(map(_size, self.folder.iterdir())) > MOST_WAITING:
             return PlainTextResponse("Too many uploads are waiting. Try again in ten minutes.", 503)
         try:
             async with request.form(max_files=MOST_FILES, max_fields=0) as form:
@@ -63,7 +62,7 @@ class PrivateUploads:
                 return JSONResponse([await self._keep(file) for file in files])
         except _TooLarge:
             return PlainTextResponse(f"A file may have at most {MOST_BYTES >> 20} MB.", 413)
-        except (HTTPException, MultiPartException):  # its text may quote the request
+        except (HTTPException, MultiPartException, ClientDisconnect):  # its text may quote the request
             return PlainTextResponse(f"Send 1 to {MOST_FILES} files as multipart/form-data.", 400)
 
     async def _keep(self, file: UploadFile) -> str:
@@ -75,6 +74,14 @@ class PrivateUploads:
             while part := await file.read(2**20):
                 kept.write(part)
         return str(path)
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file that another request may be removing."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def is_upload(path: str, folder: str) -> bool:
