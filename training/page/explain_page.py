@@ -101,10 +101,10 @@ def _round(values: np.ndarray) -> Any:
 
 
 def _as_written(explanation: Explanation) -> list[str]:
-    """Each word as it stands in its sentence, with capitals and full stops; a full stop itself is ""."""
+    """Each word as it stands in its sentence, with capitals and full stops; what is no word to a reader is ""."""
     shown = list(explanation.words)
     for sentence in explanation.sentences:
-        places = [t for t in range(sentence.start, sentence.stop) if explanation.words[t] != STOP]
+        places = [t for t in range(sentence.start, sentence.stop) if not _is_silent(explanation.words[t])]
         written = _pieces(sentence)
         if len(written) == len(places):  # else the tokenizer cuts words: its pieces as they are
             for t in range(sentence.start, sentence.stop):
@@ -112,6 +112,11 @@ def _as_written(explanation: Explanation) -> list[str]:
             for t, piece in zip(places, written, strict=True):
                 shown[t] = piece
     return shown
+
+
+def _is_silent(word: str) -> bool:
+    """Whether a word is none to a reader: a full stop, or a mark as <unk>."""
+    return word == STOP or (word.startswith("<") and word.endswith(">"))
 
 
 def _pieces(sentence: Sentence) -> list[str]:
