@@ -8,16 +8,15 @@ with RADSCRIBE_DEBUG set in the environment the traceback is shown instead.
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import os
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from .cli_output import print_json, print_result, show_values
 
 app = typer.Typer(
     help="Chest X-ray report generation: prepare data, train, generate, evaluate. Not a medical device.",
@@ -51,58 +50,6 @@ MinFrequency = Annotated[int | None, typer.Option(min=1, help="r2gen; left out: 
 Style = Annotated[str | None, typer.Option(help="Cleaning rules, iu or mimic; left out: as stored.")]
 
 
-def _plain(value: Any) -> Any:
-    """A result as strict JSON takes it: no NaN or infinity (null), no numpy scalars, no paths."""
-    if isinstance(value, dict):
-        return {str(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    number = float(value)  # numpy and torch scalars too
-    return number if math.isfinite(number) else None
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(_plain(value), ensure_ascii=False))
-
-
-def _run(work: Callable[[], Any], show: Callable[[Any], None], as_json: bool) -> None:
-    """Do the work and print its result; with `as_json` whatever libraries print on stdout is sent to stderr."""
-    if not as_json:
-        show(work())
-        return
-    with contextlib.redirect_stdout(sys.stderr):
-        result = work()
-    _print_json(result)
-
-
-def _written(value: Any) -> str:
-    """A value as a person reads it: floats to four digits, dicts as "name value, name value"."""
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_written(part)}" for name, part in value.items())
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _show_values(result: dict[str, Any]) -> None:
-    """Print a result as `key: value` lines, its `rows` (a list of dicts with equal keys) as a table."""
-    from rich.console import Console
-    from rich.table import Table
-
-    for key, value in result.items():
-        if key != "rows":
-            print(f"{key}: {_written(value)}")
-    if rows := result.get("rows"):
-        table = Table(*rows[0])
-        for row in rows:
-            table.add_row(*map(_written, row.values()))
-        Console().print(table)
-
-
 def _with_facts(result: dict[str, Any], out: Path) -> dict[str, Any]:
     """What a reader returned, with a row of facts for each split of the data set that it left at `out`."""
     from .training.readers.summary import describe
@@ -120,9 +67,9 @@ def prepare_phantom(
     """Draw synthetic chest phantoms with known findings and reports that state them."""
     from .training.readers.phantom import write_phantoms
 
-    _run(
+    print_result(
         lambda: _with_facts({"kept": write_phantoms(out, studies, seed), "out": out}, out),
-        _show_values,
+        show_values,
         as_json,
     )
 
@@ -142,9 +89,9 @@ def prepare_iu_xray(
     """Read IU X-ray from any of its public layouts, or your own studies from studies.jsonl."""
     from .training.readers.iu_xray import prepare_iu_xray as prepare
 
-    _run(
+    print_result(
         lambda: _with_facts(prepare(src, out, skip_broken, target, split_from, seed), out),
-        _show_values,
+        show_values,
         as_json,
     )
 
@@ -167,9 +114,9 @@ def prepare_mimic_cxr(
     from .training.readers.mimic_cxr import prepare_mimic_cxr as prepare
 
     options: dict[str, Any] = {"views": views, "target": target, "processes": processes, "skip_broken": skip_broken}
-    _run(
+    print_result(
         lambda: _with_facts(prepare(src, out, reports=reports, embed=embed, **options), out),
-        _show_values,
+        show_values,
         as_json,
     )
 
@@ -184,7 +131,7 @@ def train(
     """Train a model by a recipe."""
     from .training.train import train as work
 
-    _run(lambda: work(recipe, overrides or [], resume=resume), _show_values, as_json)
+    print_result(lambda: work(recipe, overrides or [], resume=resume), show_values, as_json)
 
 
 @app.command()
@@ -192,7 +139,7 @@ def ablate(recipe: Recipe, overrides: Overrides = None, as_json: AsJson = False)
     """Train a recipe with one part changed at a time."""
     from .training.ablate import ablate as work
 
-    _run(lambda: work(recipe, overrides or []), _show_values, as_json)
+    print_result(lambda: work(recipe, overrides or []), show_values, as_json)
 
 
 @app.command()
@@ -206,7 +153,7 @@ def export(
     """Write a flat Hub folder that loads with and without this package."""
     from .training.export_hub import export as work
 
-    _run(lambda: work(run, out, results, bf16), _show_values, as_json)
+    print_result(lambda: work(run, out, results, bf16), show_values, as_json)
 
 
 @app.command()
@@ -222,7 +169,7 @@ def push(
 
     from .training.push import push as work
 
-    _run(lambda: work(folder, repo_id, tag or f"v{version('radscribe')}", private), _show_values, as_json)
+    print_result(lambda: work(folder, repo_id, tag or f"v{version('radscribe')}", private), show_values, as_json)
 
 
 @app.command()
@@ -255,10 +202,10 @@ def generate(
         rows = work(**options)
     if out is not None:
         done = {"out": out, "studies": len(rows)}
-        _print_json(done) if as_json else print(f"Wrote {len(rows):,} reports to {out}")
+        print_json(done) if as_json else print(f"Wrote {len(rows):,} reports to {out}")
         return
     for row in rows:
-        _print_json(row) if as_json else print(f"{row['id']}\n{row['report']}\n")
+        print_json(row) if as_json else print(f"{row['id']}\n{row['report']}\n")
 
 
 @app.command()
@@ -275,7 +222,7 @@ def explain(
     """Show where in the films, and in the memory, a report's words come from."""
     from .training.page.explain_page import explain_to_files as work
 
-    _run(lambda: work(images, model, report, png, html), _show_explanation, as_json)
+    print_result(lambda: work(images, model, report, png, html), _show_explanation, as_json)
 
 
 def _show_explanation(result: dict[str, Any]) -> None:
@@ -289,7 +236,7 @@ def _show_explanation(result: dict[str, Any]) -> None:
         "cosine of films and report": result["similarity"],
         "told to the decoder": ", ".join(told) or None,
     } | topics
-    _show_values(
+    show_values(
         {name: value for name, value in shown.items() if value is not None}
         | {
             "rows": [
@@ -331,7 +278,7 @@ def evaluate(
     options |= {"max_words": max_words, "min_frequency": min_frequency, "style": style}
     options |= {"sheet": sheet, "html": html, "samples": samples}
     show = lambda result: show_result(result, Console())  # noqa: E731
-    _run(lambda: work(predictions, references, split, protocol, **options), show, as_json)
+    print_result(lambda: work(predictions, references, split, protocol, **options), show, as_json)
 
 
 @app.command()
@@ -360,7 +307,9 @@ def compare(
     options: dict[str, Any] = {"rounds": rounds, "seed": seed, "allow_missing": allow_missing}
     options |= {"chexbert": chexbert, "chexbert_vocabulary": chexbert_vocabulary}
     options |= {"max_words": max_words, "min_frequency": min_frequency, "style": style}
-    _run(lambda: work(a, b, references, split, protocol, **options), lambda result: show(result, Console()), as_json)
+    print_result(
+        lambda: work(a, b, references, split, protocol, **options), lambda result: show(result, Console()), as_json
+    )
 
 
 @app.command("app")
