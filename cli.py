@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .cli_output import print_json, print_result, show_values
+from .cli_output import print_json, print_result, show_values, written
 
 app = typer.Typer(
     help="Chest X-ray report generation: prepare data, train, generate, evaluate. Not a medical device.",
@@ -230,7 +230,7 @@ def _show_explanation(result: dict[str, Any]) -> None:
     print(result["report"])
     if result["warning"]:
         print(result["warning"], file=sys.stderr)
-    told = [f"{o['name']} {_written(o['probability'])}" for o in result["observations"] if o["told"]]
+    told = [f"{o['name']} {written(o['probability'])}" for o in result["observations"] if o["told"]]
     topics = {f"memory row {t['row']}": ", ".join(word for word, _ in t["words"]) for t in result["topics"]}
     shown = {
         "cosine of films and report": result["similarity"],
