@@ -23,7 +23,8 @@ def draw_explanation(explanation: Explanation, target: Path) -> Path:
     for sentence in explanation.sentences:
         heat = explanation.heat_of(range(sentence.start, sentence.stop))
         # How much the hottest place counts cannot be seen where each row is scaled to it.
-        hidden = f"with the hottest window hidden {np.exp(heat.max()):.3g} times less likely"
+        times = "over 1,000" if (less := np.exp(heat.max())) > 1000 else f"{less:.3g}"
+        hidden = f"with the hottest window hidden {times} times less likely"
         rows.append((sentence.text, f"confidence {sentence.confidence:.0%}\n{hidden}", heat))
     for told in (observation for observation in explanation.observations if observation.told):
         rows.append((f"Told to the decoder: {told.name}", f"probability {told.probability:.0%}", told.by_place))
