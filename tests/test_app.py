@@ -165,16 +165,17 @@ def test_candidates_are_said_to_be_drafts(films, talkers):
 # The page
 
 
-def test_a_study_is_gathered_from_several_uploads(desk, films):
-    _, study, _, _ = desk.take([{"path": str(films[0])}], [])
-    _, study, pictures, line = desk.take([{"path": str(films[1])}], study)
-    assert len(study) == 2 and pictures.count("<img") == 2 and "2 films ready" in line
+def test_films_that_are_dropped_are_a_new_study(desk, films):
+    old = [Image.new("L", (8, 8))]
+    _, study, pictures, line = desk.take([{"path": str(path)} for path in films], old)
+    assert len(study) == 2 and old[0] not in study and pictures.count("<img") == 2 and "2 films ready" in line
 
 
 def test_a_film_too_many_leaves_the_study_as_it_was(desk, draw_film):
-    full = [Image.new("L", (8, 8))] * desk.most
-    _, study, _, line = desk.take([{"path": str(draw_film("more.png"))}], full)
-    assert study == full and 'role="alert"' in line
+    old = [Image.new("L", (8, 8))]
+    many = [{"path": str(draw_film(f"{number}.png"))} for number in range(desk.most + 1)]
+    _, study, _, line = desk.take(many, old)
+    assert study == old and 'role="alert"' in line
 
 
 def test_no_films_is_one_line(desk):

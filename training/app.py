@@ -94,14 +94,15 @@ class _Desk:
         self.most = max(network.config.max_views for network, *_ in self.models.values())
 
     def take(self, files: list[dict[str, Any]] | None, study: Study) -> tuple[None, Study, str, str]:
-        """Files that were dropped -> an empty drop zone, the study with their films, its pictures, a line."""
+        """Files that were dropped -> an empty drop zone, the study, its pictures, a line.
+
+        They are a study of their own, so that films of two patients do not meet; where one is bad the old one stays.
+        """
         try:
-            films = [*study, *take_films(_paths(files), self.most)]
-            if len(films) > self.most:
-                raise ValueError(f"A study has at most {self.most} films here. Start a new study for others.")
+            study = take_films(_paths(files), self.most)
         except ValueError as error:
             return None, study, show_films(study), alert(error)
-        return None, films, show_films(films), say(f"{_count(films)} ready.")
+        return None, study, show_films(study), say(f"{len(study)} film{'s' if len(study) > 1 else ''} ready.")
 
     def take_example(self, name: str) -> tuple[Study, str, str]:
         """A study of phantoms, its pictures, and what to think of it."""
@@ -182,10 +183,6 @@ def _picture(film: Image.Image) -> str:
     return f'<img src="{small}" alt="A film of the study, {film.width} by {film.height} pixels">'
 
 
-def _count(study: Study) -> str:
-    return f"{len(study)} film{'s' if len(study) > 1 else ''}"
-
-
 def _frame(document: str) -> str:
     """The viewer as a document of no origin: its script reaches nothing of the page, and no server."""
     return (
@@ -207,7 +204,7 @@ def build_page(models: Sequence[str] = MODELS) -> gr.Blocks:
         with gr.Row(elem_id="asking"):
             with gr.Column(scale=5):
                 files = gr.File(file_count="multiple", label="Films", height=150, elem_id="drop")
-                hint = f"The views of one study, up to {desk.most}: PNG, JPEG, DICOM, or a zip of them."
+                hint = f"All views of one study together, up to {desk.most}: PNG, JPEG, DICOM, or a zip of them."
                 gr.HTML(f'<p class="faint">{hint}</p>')
                 with gr.Row():
                     examples = [gr.Button(name, size="sm", min_width=60) for name in EXAMPLES]

@@ -61,7 +61,8 @@ class PrivateUploads:
                     raise _TooLarge
                 return JSONResponse([await self._keep(file) for file in files])
         except _TooLarge:
-            return PlainTextResponse(f"A file may have at most {MOST_BYTES >> 20} MB.", 413)
+            most = f"A file may have at most {MOST_BYTES >> 20} MB, all at once {MOST_BODY >> 20} MB."
+            return PlainTextResponse(most, 413)
         except (HTTPException, MultiPartException, ClientDisconnect):  # its text may quote the request
             return PlainTextResponse(f"Send 1 to {MOST_FILES} files as multipart/form-data.", 400)
 
