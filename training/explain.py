@@ -125,13 +125,12 @@ class Explanation:
 
 def on_film(places: np.ndarray, box: Box, shape: tuple[int, ...]) -> np.ndarray:
     """Values of h x w places that lie in `box` of a film -> its pixels (H, W), between places by straight lines."""
-    (h, w), (left, top, right, bottom) = places.shape, box
+    (h, w), (left, top, right, bottom), (height, width) = places.shape, box, shape
     wide, high = w / (right - left), h / (bottom - top)  # places a pixel
     step = (wide, 0, -left * wide, 0, high, -top * high)
     grid = Image.fromarray(np.ascontiguousarray(places, np.float32))
-    return np.asarray(
-        grid.transform(shape[::-1], Image.Transform.AFFINE, step, resample=Image.Resampling.BILINEAR), np.float32
-    )
+    film = grid.transform((width, height), Image.Transform.AFFINE, step, resample=Image.Resampling.BILINEAR)
+    return np.asarray(film, np.float32)
 
 
 def explain(images: Sequence[Any], model: str, report: str | None = None) -> Explanation:
