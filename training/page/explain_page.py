@@ -29,7 +29,8 @@ _HOW = (
     "What counts: a window of the film is hidden, and the words become so much less likely; of several words the sum. "
     "What the decoder was told stays meanwhile: where a model has observations, most of a finding comes by them. "
     "Where it looks: the decoder's attention, which measures nothing of the kind. Learnt mask: UAR's, one for all "
-    "films. Each picture is scaled to its own highest place. Confidence is the geometric mean of a sentence's word "
+    "films; painted is how much more open a place is than the least open one. Each picture is scaled to its own "
+    "highest place. Confidence is the geometric mean of a sentence's word "
     "probabilities: how sure the model is of the wording, not how true it is."
 )
 
