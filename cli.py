@@ -228,8 +228,8 @@ def explain(
 def _show_explanation(result: dict[str, Any]) -> None:
     """Sentences, what the decoder was told and the memory's rows, without the heat's numbers."""
     print(result["report"])
-    if result["warning"]:
-        print(result["warning"], file=sys.stderr)
+    for warning in result["warnings"]:
+        print(warning, file=sys.stderr)
     told = [f"{o['name']} {written(o['probability'])}" for o in result["observations"] if o["told"]]
     topics = {f"memory row {t['row']}": ", ".join(word for word, _ in t["words"]) for t in result["topics"]}
     shown = {

@@ -2,7 +2,7 @@
 
     {"inputs": "<base64 of a film>"}               a study of one view
     {"inputs": ["<base64>", "<base64>"]}           the views of ONE study
-    {"inputs": ..., "parameters": {"num_beams": 3}}  words for `generate()`
+    {"inputs": ..., "parameters": {"num_beams": 3}}  in place of what the model's settings say
 
 It stands by itself: an endpoint loads this file alone and has no radscribe, so the model's code comes from the folder.
 """
@@ -14,7 +14,7 @@ from PIL import Image
 from transformers import pipeline
 
 # What a request may ask of `generate()`, and the most: time and memory of an endpoint are shared.
-PARAMETERS = {"max_new_tokens": 400, "min_length": 400, "num_beams": 16, "num_candidates": 64}
+PARAMETERS = {"num_beams": 16, "num_candidates": 64}
 
 
 class EndpointHandler:
@@ -43,11 +43,12 @@ class EndpointHandler:
 
 
 def _check_parameters(settings: Any) -> dict[str, int]:
-    known = isinstance(settings, dict) and set(settings) <= set(PARAMETERS)
+    known = isinstance(settings, dict) and len(settings) <= 1 and set(settings) <= set(PARAMETERS)
     if not known or not all(type(value) is int and 1 <= value <= PARAMETERS[name] for name, value in settings.items()):
         most = ", ".join(f"{name} up to {most}" for name, most in PARAMETERS.items())
-        raise ValueError(f"`parameters` may hold whole numbers: {most}.")
-    return settings
+        raise ValueError(f"`parameters` may hold one whole number: {most}.")
+    # Where a model chooses among candidates, beams alone would change nothing.
+    return settings | ({"num_candidates": 1} if "num_beams" in settings else {})
 
 
 def _read(film: Any, where: str) -> Any:
@@ -57,6 +58,7 @@ def _read(film: Any, where: str) -> Any:
     if not isinstance(film, str):
         raise ValueError(f"{where} must be a film's file as base64. Got {type(film).__name__}.")
     try:
-        return base64.b64decode(film.rpartition(",")[2], validate=True)  # behind the comma of a data: URL
+        written = "".join(film.rpartition(",")[2].split())  # behind the comma of a data: URL; lines are joined
+        return base64.b64decode(written, validate=True)
     except ValueError as error:
         raise ValueError(f"{where} must be a film's file as base64.") from error

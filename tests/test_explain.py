@@ -147,9 +147,9 @@ def test_too_few_or_many_films_are_refused(model, films, count):
         explain_study(*model, (films * 2)[:count])
 
 
-@pytest.mark.parametrize("report", ["", " . ", "--"])
-def test_a_report_without_words_is_refused(model, films, report):
-    with pytest.raises(ValueError, match="must be a report with words"):
+@pytest.mark.parametrize("report", ["", " . ", "--", "Zzyzx qqq."])
+def test_a_report_without_words_that_the_model_knows_is_refused(model, films, report):
+    with pytest.raises(ValueError, match="must have words that the model knows"):
         explain_study(*model, films, report)
 
 
@@ -169,15 +169,44 @@ def test_how_common_a_sentence_is_and_strange_films_are_told_from_the_checkpoint
     facts = Facts(*count_sentences(reports, "iu"), style="iu", films=None)
     told = explain_study(network.eval(), processor, films, "The lungs are clear. The heart is enlarged.", facts)
     assert [sentence.common for sentence in told.sentences] == [
-        "in 50 % of 4 training reports",
+        "in 2 of 4 training reports (50.0%)",
         "in at most 1 of 4 training reports",
     ]
-    assert told.warning.startswith("Film 2 looks unlike the films this model learnt from (strangeness 2.0;")
+    (warning,) = told.warnings
+    assert warning.startswith("Film 2 looks unlike the films this model learnt from (strangeness 2.0;")
 
 
 def test_without_facts_nothing_is_said_of_the_training(model, films):
     explanation = explain_study(*model, films, "The lungs are clear.")
-    assert explanation.sentences[0].common == "" and explanation.warning is None
+    assert explanation.sentences[0].common == "" and explanation.warnings == []
+
+
+def test_words_of_a_given_report_that_the_model_does_not_know_are_shown_and_named(model, films):
+    explanation = explain_study(*model, films, "The lungs are barely clear.")
+    assert explanation.report == explanation.sentences[0].text == "The lungs are <unk> clear."
+    assert explanation.warnings == ["The model does not know, and reads as <unk>: barely."]
+
+
+def test_a_sentence_with_an_unknown_word_or_cut_off_is_not_looked_up(checkpoint, films):
+    network, processor = load_checkpoint(str(checkpoint))
+    facts = TrainingFacts(*count_sentences(["The lungs are clear."] * 2, "iu"), style="iu", films=None)
+    long = "The lungs are <unk> clear. The lungs are clear. The lungs"
+    told = explain_study(network.eval(), processor, films, long, facts)
+    assert [bool(sentence.common) for sentence in told.sentences] == [False, True]
+    assert told.warnings[-1] == "The model reads 11 words: the 3 behind them are left out."
+
+
+def test_an_explanation_says_whose_report_it_is(checkpoint, draw_film):
+    written, given = (
+        explain(draw_film("a.png"), str(checkpoint), report) for report in (None, "The lungs are clear.")
+    )
+    assert (written.model, written.given, given.given) == (str(checkpoint), False, True)
+
+
+def test_a_folder_is_one_study(checkpoint, draw_film, tmp_path):
+    draw_film("study/a.png")
+    draw_film("study/b.png")
+    assert len(explain(tmp_path / "study", str(checkpoint), "The lungs are clear.").films) == 2
 
 
 def test_the_report_is_told_before_what_it_comes_from_is_known(model, films):

@@ -43,11 +43,11 @@ def test_the_page_holds_the_films_and_the_words_as_written(explanation):
     assert shown == ["The", "heart", "is", "enlarged.", "", "The", "lungs", "are", "clear.", ""]
 
 
-def test_a_word_that_the_model_does_not_know_is_spared_the_reader(checkpoint):
+def test_a_given_word_that_the_model_does_not_know_is_shown_as_such(checkpoint):
     network, processor = load_checkpoint(str(checkpoint))
     film = np.random.default_rng(0).integers(0, 255, (50, 40), np.uint8)
     words = data_of(explanation_html(explain_study(network.eval(), processor, [film], "The azygos lungs are clear.")))
-    assert [word["shown"] for word in words["words"]] == ["The", "", "lungs", "are", "clear.", ""]
+    assert [word["shown"] for word in words["words"]] == ["The", "<unk>", "lungs", "are", "clear.", ""]
 
 
 def test_the_page_asks_nothing_of_the_network(explanation):

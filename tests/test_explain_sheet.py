@@ -46,7 +46,7 @@ def test_the_picture_has_a_row_a_sentence(explanation, tmp_path):
 def test_an_observation_that_was_told_has_a_row_and_one_that_was_not_has_none(explanation, tmp_path):
     before = Image.open(draw_explanation(explanation, tmp_path / "before.png")).height
     places = np.ones((2, GRID, GRID))
-    explanation.observations = [Observation("Edema", 0.1, False, places)]
+    explanation.observations = [Observation("Edema", 0.1, 0.5, places)]
     assert Image.open(draw_explanation(explanation, tmp_path / "not.png")).height == before
-    explanation.observations = [Observation("Edema", 0.6, True, places)]
+    explanation.observations = [Observation("Edema", 0.6, 0.5, places)]
     assert Image.open(draw_explanation(explanation, tmp_path / "told.png")).height > before

@@ -34,7 +34,17 @@ def test_a_film_comes_in_every_form_that_an_endpoint_gives(handler, inputs):
 def test_a_list_is_the_views_of_one_study(handler):
     picture = Image.new("L", (8, 8))
     ((answer,),) = (handler({"inputs": [encoded(b"a"), picture], "parameters": {"num_beams": 3}}),)
-    assert answer == {"generated_text": ([[b"a", picture]], {"num_beams": 3})}
+    assert answer["generated_text"][0] == [[b"a", picture]]
+
+
+def test_beams_take_the_place_of_the_candidates_that_the_models_settings_ask_for(handler):
+    (answer,) = handler({"inputs": encoded(b"a"), "parameters": {"num_beams": 3}})
+    assert answer["generated_text"][1] == {"num_beams": 3, "num_candidates": 1}
+
+
+def test_base64_may_be_broken_into_lines(handler):
+    film = bytes(range(256))
+    assert handler({"inputs": base64.encodebytes(film).decode()}) == [{"generated_text": ([[film]], {})}]
 
 
 @pytest.mark.parametrize(
@@ -49,6 +59,8 @@ def test_a_list_is_the_views_of_one_study(handler):
         {"inputs": [[encoded(b"a")]]},
         {"inputs": "aaaa", "parameters": {"num_candidates": 10**9}},
         {"inputs": "aaaa", "parameters": {"num_beams": "3"}},
+        {"inputs": "aaaa", "parameters": {"num_beams": 3, "num_candidates": 3}},
+        {"inputs": "aaaa", "parameters": {"max_new_tokens": 10}},
         {"inputs": "aaaa", "parameters": {"logits_processor": 1}},
         {"inputs": "aaaa", "parameters": ["num_beams"]},
     ],

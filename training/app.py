@@ -35,11 +35,12 @@ from .errors import one_line
 from .explain import Explanation
 from .facts import TrainingFacts
 from .page.explain_page import data_url, explanation_html, explanation_json
+from .processes import this_process
 
 SPACE = SHIPPED / "space"
 MODELS = ("mcsam-iu-xray-small", "uar-iu-xray-small")
 KEPT = 1800  # seconds that a session's films are held
-SESSIONS, WAITING = 64, 16  # that are held at once, and that wait for the models
+SESSIONS, WAITING = 32, 16  # that are held at once, and that wait for the models
 PREVIEW = 512  # pixels of a film's longer side before there is a report
 CLAIM = "Research software. Not a medical device, not a diagnosis."
 EXAMPLES = {"Phantom 1": "phantom_1", "Phantom 2": "phantom_2"}
@@ -47,6 +48,13 @@ _ON_EXAMPLES = (
     "Phantoms are drawings made by radscribe. The shipped models have learnt from real films alone: what they write "
     "for a phantom shows how the page works, and means nothing."
 )
+# The viewer is a document of no origin, which cannot see whether the page around it is dark: it asks.
+_TELL_DARK = """() => addEventListener("message", (event) => {
+  if (event.data !== "radscribe: dark?") return;
+  const tell = () => event.source?.postMessage({ radscribeDark: document.body.classList.contains("dark") }, "*");
+  new MutationObserver(tell).observe(document.body, { attributeFilter: ["class"] });
+  tell();
+})"""
 _STYLE = Path(__file__).parent / "page" / "app.css"
 
 Study = list[Image.Image]
@@ -87,7 +95,7 @@ class _Desk:
     """What the page does with its models, for one study at a time; nothing of a study stays in it."""
 
     def __init__(self, models: Sequence[str]) -> None:
-        self.models = {Path(name).name: (*load_checkpoint(name), TrainingFacts.load(name)) for name in models}
+        self.models = {Path(name).name: _load(name) for name in models}
         if len(self.models) != len(models):
             raise ValueError(f"Give each model once, and models of different names. Got {', '.join(models)}.")
         self.lock = threading.Lock()
@@ -149,14 +157,19 @@ class _Desk:
             explanation: Any = [*self._follow(films, model)][-1]
         except ValueError as error:
             raise gr.Error(one_line(error), print_exception=False) from None
-        return explanation.report, explanation_json(explanation) | {"model": model, "claim": CLAIM}
+        return explanation.report, explanation_json(explanation) | {"claim": CLAIM}
 
     def _follow(self, study: Study, model: str) -> Iterator[Words | Explanation]:
         if not study:
             raise ValueError("Add a film first.")
         with self.lock:  # the queue lets one in at a time, but a stopped one may still be at its last step
             network, processor, facts = self.models[model]
-            yield from follow_report(network, processor, study, facts)
+            yield from follow_report(network, processor, study, facts, model)
+
+
+def _load(name: str) -> tuple[Any, Any, TrainingFacts | None]:
+    network, processor = load_checkpoint(name)
+    return network.to(this_process().device).eval(), processor, TrainingFacts.load(name)
 
 
 def _paths(files: list[dict[str, Any]] | None) -> list[Path]:
@@ -231,14 +244,17 @@ def build_page(models: Sequence[str] = MODELS) -> gr.Blocks:
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         fresh = {"fn": lambda: ("", "", gr.Row(visible=True)), "outputs": [draft, viewer, waiting]} | quiet
         limits: dict[str, Any] = {"concurrency_id": "models", "concurrency_limit": 1}
-        files.upload(desk.take, [files, study], [files, study, films, line], preprocess=False, **quiet).then(**fresh)
-        for example in examples:
-            example.click(desk.take_example, example, [study, films, line], **quiet).then(**fresh)
-        empty: tuple[Study, str, str] = ([], show_films([]), say("Add the films of a study, or try a phantom."))
-        again.click(lambda: empty, None, [study, films, line], **quiet).then(**fresh)
         writing = start.click(write, [study, model], shown, **quiet, **limits)
         writing.then(None, js="() => document.querySelector('iframe.viewer')?.scrollIntoView()")
-        stop.click(lambda: say("Stopped."), None, line, cancels=[writing], **quiet)
+        stop.click(lambda: (say("Stopped."), ""), None, [line, draft], cancels=[writing], **quiet)
+        # What is still being written is of the study before, and must not arrive beside the films of the next.
+        other: dict[str, Any] = quiet | {"cancels": [writing]}
+        files.upload(desk.take, [files, study], [files, study, films, line], preprocess=False, **other).then(**fresh)
+        for example in examples:
+            example.click(desk.take_example, example, [study, films, line], **other).then(**fresh)
+        empty: tuple[Study, str, str] = ([], show_films([]), say("Add the films of a study, or try a phantom."))
+        again.click(lambda: empty, None, [study, films, line], **other).then(**fresh)
+        page.load(None, js=_TELL_DARK)
         _add_endpoint(desk, model, limits)
     return page.queue(max_size=WAITING, default_concurrency_limit=2)
 

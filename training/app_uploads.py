@@ -20,12 +20,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from ..processing.image_processing_cxr import read_grey
-from ..processing.study_files import open_study
+from ..processing.study_files import StudyFilm, open_study
 from .errors import one_line
 
 MOST_FILES = 8  # of one upload; a study has fewer, and each model says how many it takes
 MOST_BYTES = 64 * 2**20  # of one file: a film of 4,280 x 3,520 pixels in 16 bit has 30 MB
 MOST_BODY = 2 * MOST_BYTES  # of one upload
+MOST_HELD = 25_000_000  # pixels of a film: one of 43 x 43 cm at 100 micrometres has 19 million
 MOST_WAITING = 2**30  # bytes of all uploads that nobody has asked a report for yet
 
 
@@ -109,6 +110,14 @@ def _bounded(receive: Any) -> Any:
     return bounded
 
 
+def _read(film: StudyFilm) -> Image.Image:
+    """A film that sessions can hold: many of them at once, in up to four bytes a pixel."""
+    grey = read_grey(film.film, film.where)
+    if grey.width * grey.height > MOST_HELD:
+        raise ValueError(f"{film.where} has more than {MOST_HELD // 10**6} million pixels: too many for this page.")
+    return grey
+
+
 def take_films(paths: Sequence[Path], most: int) -> list[Image.Image]:
     """The films in these uploads (images, DICOM, zips), grey and upright; the uploads are removed, whatever comes.
 
@@ -122,7 +131,7 @@ def take_films(paths: Sequence[Path], most: int) -> list[Image.Image]:
         films = open_study(paths)
         if len(films) > most:
             raise ValueError(f"A study has at most {most} films here. Got {len(films)}.")
-        return [read_grey(film.film, film.where) for film in films]
+        return [_read(film) for film in films]
     except (ValueError, OSError, ImportError) as error:
         line = one_line(error)
         for number, path in enumerate(paths, start=1):

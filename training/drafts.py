@@ -46,7 +46,7 @@ def count_drafts(network: Any) -> int:
 
 
 def follow_report(
-    network: Any, processor: Any, films: Sequence[Any], facts: TrainingFacts | None
+    network: Any, processor: Any, films: Sequence[Any], facts: TrainingFacts | None, model: str = ""
 ) -> Iterator[Words | Explanation]:
     """A draft again and again as it grows, the report of these films of one study, at the end its Explanation.
 
@@ -67,6 +67,7 @@ def follow_report(
         explain_study,
         *(network, processor, films),
         facts=facts,
+        model=model,
         told=lambda report: said.put(Words(report, is_report=True)),
         stopping_criteria=StoppingCriteriaList([_Listener(processor, said)]),
     )

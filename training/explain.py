@@ -12,6 +12,7 @@ H x W pixels of a film, M rows of the memory.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,13 @@ from torch import Tensor
 
 from ..modeling.modeling_candidates import as_labels
 from ..processing.image_processing_cxr import read_grey
-from ..processing.processing_text import restore_report
+from ..processing.processing_text import clean_report, restore_report
+from ..processing.study_files import open_study
 from .build import load_checkpoint
 from .facts import TrainingFacts
 from .film_domain import strange_line
 from .heat_maps import Reading, read_report, topic_words
+from .processes import this_process
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels of a film
 STOP = "."
@@ -38,7 +41,7 @@ class Sentence:
 
     `confidence` is the geometric mean of their probabilities, each behind the words before it: how sure the model is
     of the wording, given these films. It is not the probability that the sentence is true. `common` says in how many
-    training reports the sentence stands; "" where the checkpoint does not tell.
+    training reports the sentence stands; "" where the checkpoint does not tell, or the sentence is not whole.
     """
 
     text: str
@@ -69,15 +72,19 @@ class Topic:
 
 @dataclass
 class Observation:
-    """A finding that the decoder is told of where it is likely enough: `told`.
+    """A finding that the decoder is told of from a probability of `threshold` on, each finding's own.
 
     `by_place` is what its logit loses where a window is hidden, (V, G, G).
     """
 
     name: str
     probability: float
-    told: bool
+    threshold: float
     by_place: np.ndarray
+
+    @property
+    def told(self) -> bool:
+        return self.probability >= self.threshold
 
 
 @dataclass
@@ -92,8 +99,9 @@ class Explanation:
         attention: of each word, sum 1 over all places of all views, (T, V, h, w).
         mask: UAR's, how open each place is at each position, (T, V, h, w) from 0 to 1; None without its second stage.
         similarity: cosine of films and report in the space they share; None where there is none.
-        warning: that films look unlike those that the model has learnt from; None where they do not, or nothing is
-            known of those.
+        model: its name, "" where nobody said.
+        given: whether the report was given, and not written by the model.
+        warnings: of films unlike those that the model has learnt from, of a given report that it cannot read whole.
     """
 
     report: str
@@ -108,7 +116,9 @@ class Explanation:
     similarity: float | None
     topics: list[Topic] = field(default_factory=list)
     observations: list[Observation] = field(default_factory=list)
-    warning: str | None = None
+    model: str = ""
+    given: bool = False
+    warnings: list[str] = field(default_factory=list)
 
     def heat_of(self, words: Sequence[int]) -> np.ndarray:
         """What these words together lose where a window is hidden, 0 where hiding helps: (V, G, G), nats."""
@@ -133,19 +143,23 @@ def on_film(places: np.ndarray, box: Box, shape: tuple[int, ...]) -> np.ndarray:
     return np.asarray(film, np.float32)
 
 
-def explain(images: Sequence[Any], model: str, report: str | None = None) -> Explanation:
+def explain(images: Any, model: str, report: str | None = None) -> Explanation:
     """The report of one study's films and what it comes from.
 
     Args:
-        images: the views of ONE study: paths, Pillow images, arrays.
+        images: the views of ONE study: files, folders, zips (study_files.py); or Pillow images, arrays.
         model: a run's folder, a checkpoint that comes with the package, or a Hub name.
         report: what is to be explained in place of the model's own report.
 
     Raises:
         ValueError: no films or more than the model takes, a report without words, no such model, a damaged film.
     """
+    given = list(images) if isinstance(images, Sequence) and not isinstance(images, str) else [images]
+    if all(isinstance(image, (str, Path)) for image in given):
+        given = [read_grey(film.film, film.where) for film in open_study(given)]
     network, processor = load_checkpoint(model)
-    return explain_study(network.eval(), processor, images, report, TrainingFacts.load(model))
+    network = network.to(this_process().device).eval()
+    return explain_study(network, processor, given, report, TrainingFacts.load(model), model)
 
 
 def explain_study(
@@ -154,10 +168,11 @@ def explain_study(
     images: Sequence[Any],
     report: str | None = None,
     facts: TrainingFacts | None = None,
+    model: str = "",
     told: Callable[[str], Any] = str,
     **generation: Any,
 ) -> Explanation:
-    """As `explain`, with a model and processor that are loaded already, and the facts of the model's training set.
+    """As `explain`, with a network and processor that are loaded already, and the facts of its training set.
 
     `told` is called with the report as soon as it stands, long before what it comes from is known; `generation` is for
     `generate()`.
@@ -171,16 +186,16 @@ def explain_study(
     }
     inputs["pixel_values"] = inputs["pixel_values"].to(network.dtype)
     labels = _label_words(network, processor, inputs, report, generation).to(network.device)
-    told(text := processor.decode(labels[0]))
+    told(text := processor.decode(labels[0], clean=report is not None))
     reading = read_report(network, inputs, labels)
     ids = [word for word in labels[0].tolist() if word not in (network.config.eos_token_id, -100)]
     words = [processor.tokenizer.decode([word]) for word in ids]
     likely = reading.log_probability.cpu().float().numpy()[: len(words)]
     return Explanation(
-        report=text,
+        report=text if report is None else restore_report(text),
         words=words,
         probability=np.exp(likely),
-        sentences=_cut_sentences(words, likely, processor.tokenizer.unk_token, facts),
+        sentences=_cut_sentences(words, likely, processor.tokenizer.unk_token, report is None, facts),
         films=[np.asarray(film).clip(0, 255).astype(np.uint8) for film in films],
         boxes=[processor.image_processor.seen_box(*film.size) for film in films],
         heat=_numbers(reading.heat)[: len(words)],
@@ -189,7 +204,9 @@ def explain_study(
         similarity=reading.similarity,
         topics=_find_topics(network, processor.tokenizer, reading, len(words)),
         observations=_list_observations(network, reading),
-        warning=_warn_of(network, inputs, facts),
+        model=model,
+        given=report is not None,
+        warnings=[*_warn_of_films(network, inputs, facts), *_warn_of_report(processor, report)],
     )
 
 
@@ -199,20 +216,31 @@ def _label_words(
     """Ids of the report's words, (1, T): the one that is given, else the one that the model writes."""
     if report is None:
         return as_labels(network.generate(**inputs, **generation), network.config.eos_token_id)
-    if not any(map(str.isalnum, report)):
-        raise ValueError(f"`report` must be a report with words. Got {report!r}; leave it out for the model's own.")
-    return processor(text=[report], return_tensors="pt")["labels"]
+    labels = processor(text=[report], return_tensors="pt")["labels"]
+    if not any(map(str.isalnum, processor.decode(labels[0]))):
+        raise ValueError(
+            f"`report` must have words that the model knows. Got {report!r}; leave it out for the model's own."
+        )
+    return labels
 
 
-def _cut_sentences(words: list[str], likely: np.ndarray, unknown: str, facts: TrainingFacts | None) -> list[Sentence]:
-    """Sentences end with a full stop; the last one may lack it. Readers are spared the mark of an unknown word."""
+def _cut_sentences(
+    words: list[str], likely: np.ndarray, unknown: str, is_written: bool, facts: TrainingFacts | None
+) -> list[Sentence]:
+    """Sentences end with a full stop; the last one may lack it.
+
+    Of a report that the model has written readers are spared the mark of an unknown word, as `generate` spares them;
+    in one that is given it stands for a word that they know.
+    """
     ends = [number + 1 for number, word in enumerate(words) if word == STOP]
     ends += [len(words)] if not ends or ends[-1] != len(words) else []
     starts = [0, *ends[:-1]]
     sentences = []
     for start, stop in zip(starts, ends, strict=True):
-        text = restore_report(" ".join(word for word in words[start:stop] if word != unknown))
-        common = "" if facts is None else facts.tell_share(text)
+        own = words[start:stop]
+        text = restore_report(" ".join(word for word in own if word != unknown or not is_written))
+        is_whole = own[-1] == STOP and unknown not in own
+        common = facts.tell_share(text) if facts is not None and is_whole else ""
         sentences.append(Sentence(text, start, stop, float(np.exp(likely[start:stop].mean())), common))
     return sentences
 
@@ -239,14 +267,30 @@ def _list_observations(network: Any, reading: Reading) -> list[Observation]:
         return []
     probabilities = reading.observation_logits.sigmoid().tolist()
     named = zip(network.config.observations.items(), probabilities, _numbers(reading.observation_heat), strict=True)
-    listed = [Observation(name, p, p >= threshold, places) for (name, threshold), p, places in named]
+    listed = [Observation(name, p, threshold, places) for (name, threshold), p, places in named]
     return sorted(listed, key=lambda observation: -observation.probability)
 
 
-def _warn_of(network: Any, inputs: dict[str, Tensor], facts: TrainingFacts | None) -> str | None:
+def _warn_of_films(network: Any, inputs: dict[str, Tensor], facts: TrainingFacts | None) -> list[str]:
     """What is to be told of films that are strange to the model."""
     found = None if facts is None else facts.strangeness(network, inputs)
-    return None if found is None else strange_line(found.tolist(), [f"Film {n}" for n in range(1, len(found) + 1)])
+    if found is None:
+        return []
+    line = strange_line(found.tolist(), [f"Film {number}" for number in range(1, len(found) + 1)])
+    return [] if line is None else [line]
+
+
+def _warn_of_report(processor: Any, report: str | None) -> list[str]:
+    """What is to be told of a given report that the model reads in part only."""
+    if report is None:
+        return []
+    words, known = clean_report(report, processor.report_style).split(), processor.tokenizer.get_vocab()
+    read = processor.max_length - 1
+    lacking = dict.fromkeys(word for word in words[:read] if word not in known)
+    warnings = [f"The model does not know, and reads as <unk>: {', '.join(lacking)}."] if lacking else []
+    if len(words) > read:
+        warnings.append(f"The model reads {read} words: the {len(words) - read} behind them are left out.")
+    return warnings
 
 
 def _numbers(tensor: Tensor) -> np.ndarray:

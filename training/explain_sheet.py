@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .explain import Explanation
-from .sheet import FAINT, FILM, FONT_SIZE, INK, MARGIN, PAPER, TEXT_WIDTH, save_rows, wrap_text
+from .sheet import FAINT, FILM, FONT_SIZE, FOOTER, INK, MARGIN, PAPER, TEXT_WIDTH, save_rows, wrap_text
 
 COLOUR = np.array([255, 60, 0], np.float32)  # red, as on the page
 STRONGEST = 0.75  # share of the colour at the hottest place: the film stays to be seen
@@ -28,7 +28,9 @@ def draw_explanation(explanation: Explanation, target: Path) -> Path:
         rows.append((sentence.text, f"confidence {sentence.confidence:.0%}\n{hidden}", heat))
     for told in (observation for observation in explanation.observations if observation.told):
         rows.append((f"Told to the decoder: {told.name}", f"probability {told.probability:.0%}", told.by_place))
-    return save_rows([_draw_row(explanation, *row, font) for row in rows], font, target)
+    whose = f"Report given, read by {explanation.model}. " if explanation.given else f"By {explanation.model}. "
+    foot = (whose if explanation.model else "") + FOOTER
+    return save_rows([_draw_row(explanation, *row, font) for row in rows], font, target, foot)
 
 
 def _draw_row(explanation: Explanation, text: str, facts: str, places: np.ndarray, font: Any) -> Image.Image:

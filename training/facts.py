@@ -130,11 +130,13 @@ class TrainingFacts:
         return int(self.counts[row]) / self.reports if is_known else None
 
     def tell_share(self, sentence: str) -> str:
-        """How common a sentence is, in words."""
+        """How common a sentence is, in words; "" for what is not one sentence."""
+        if len(sentences_of(sentence, self.style)) != 1:
+            return ""
         share = self.share_of(sentence)
         if share is None:
             return f"in at most {self.rarer} of {self.reports:,} training reports"
-        return f"in {100 * share:.2g} % of {self.reports:,} training reports"
+        return f"in {round(share * self.reports):,} of {self.reports:,} training reports ({share:.1%})"
 
     def strangeness(self, network: Any, batch: dict[str, Any]) -> np.ndarray | None:
         """How far each film lies from the training films: above 1 it is out of domain. Study by study: (films,).

@@ -5,6 +5,7 @@ Pixels: each study is a row as high as its films (224) or as its text, whichever
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +67,27 @@ def _draw_row(sample: dict[str, Any], views: int, font: Any) -> Image.Image:
     return row
 
 
+def check_target(target: Path, what: str, ending: str) -> None:
+    """Raise ValueError for a file that could not be written, or with another ending; asked before the long work."""
+    target = Path(target).absolute()
+    if target.suffix.lower() != ending:
+        raise ValueError(f"The {what}'s name must end in {ending}. Got {target.name}.")
+    folder = next(parent for parent in target.parents if parent.exists())
+    try:
+        if target.is_dir():
+            raise IsADirectoryError
+        tempfile.TemporaryFile(
+            dir=folder
+        ).close()  # rights alone do not say: root has all, and a disk may be read-only
+    except OSError as error:
+        raise ValueError(f"The {what} {target} cannot be written: choose another folder.") from error
+
+
 def check_sheet(target: Path, samples: int) -> None:
-    """Raise ValueError for no samples or a name that does not end in .png; asked before the long work, not after."""
+    """Raise ValueError for no samples or a file that could not be written; asked before the long work, not after."""
     if samples < 1:
         raise ValueError("A picture needs at least one sample; ask for some with --samples.")
-    if Path(target).suffix.lower() != ".png":
-        raise ValueError(f"The picture's name must end in .png. Got {target}.")
+    check_target(target, "picture", ".png")
 
 
 def draw_sheet(samples: list[dict[str, Any]], target: Path) -> Path:
@@ -87,15 +103,15 @@ def draw_sheet(samples: list[dict[str, Any]], target: Path) -> Path:
     return save_rows(rows, font, target)
 
 
-def save_rows(rows: list[Image.Image], font: Any, target: Path) -> Path:
-    """Save rows one below the other, as wide as the widest, with what the package is at the foot."""
+def save_rows(rows: list[Image.Image], font: Any, target: Path, foot: str = FOOTER) -> Path:
+    """Save rows one below the other, as wide as the widest, with a line at the foot."""
     height = sum(row.height + MARGIN for row in rows) + 2 * MARGIN + FONT_SIZE
     page = Image.new("RGB", (max(row.width for row in rows) + 2 * MARGIN, height), PAPER)
     top = MARGIN
     for row in rows:
         page.paste(row, (MARGIN, top))
         top += row.height + MARGIN
-    ImageDraw.Draw(page).text((MARGIN, top), FOOTER, fill=FAINT, font=font)
+    ImageDraw.Draw(page).text((MARGIN, top), foot, fill=FAINT, font=font)
     target.parent.mkdir(parents=True, exist_ok=True)
     page.save(target)
     return target

@@ -15,14 +15,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...processing.image_processing_cxr import read_grey
-from ...processing.study_files import open_study
 from ..explain import STOP, Explanation, Sentence, explain
 from ..explain_sheet import draw_explanation
-from ..sheet import check_sheet
-from .write_page import check_page
+from ..sheet import check_target
 
 _TEMPLATE = Path(__file__).with_name("explain_template.html")
+UNKNOWN = "<unk>"  # of our own tokenizers
 LONGEST = 1024  # pixels of a film's longer side on the page
 JPEG_QUALITY = 85
 _HOW = (
@@ -44,11 +42,10 @@ def explain_to_files(
     in .png and .html.
     """
     if png is not None:
-        check_sheet(png, samples=1)
+        check_target(png, "picture", ".png")
     if html is not None:
-        check_page(html)
-    films = [read_grey(film.film, film.where) for film in open_study(images)]
-    explanation = explain(films, model, report)
+        check_target(html, "page", ".html")
+    explanation = explain(images, model, report)
     if png is not None:
         draw_explanation(explanation, png)
     if html is not None:
@@ -77,7 +74,9 @@ def explanation_json(explanation: Explanation) -> dict[str, Any]:
     """
     e = explanation
     return {
+        "model": e.model,
         "report": e.report,
+        "given": e.given,
         "sentences": [vars(sentence) for sentence in e.sentences],
         "words": [{"text": w, "probability": float(p)} for w, p in zip(e.words, e.probability, strict=True)],
         "views": [
@@ -89,8 +88,8 @@ def explanation_json(explanation: Explanation) -> dict[str, Any]:
         "mask": None if e.mask is None else _round(e.mask),
         "similarity": e.similarity,
         "topics": [vars(t) | {"by_word": _round(t.by_word), "by_place": _round(t.by_place)} for t in e.topics],
-        "observations": [vars(o) | {"by_place": _round(o.by_place)} for o in e.observations],
-        "warning": e.warning,
+        "observations": [vars(o) | {"told": o.told, "by_place": _round(o.by_place)} for o in e.observations],
+        "warnings": e.warnings,
     }
 
 
@@ -105,19 +104,16 @@ def _as_written(explanation: Explanation) -> list[str]:
     """Each word as it stands in its sentence, with capitals and full stops; what is no word to a reader is ""."""
     shown = list(explanation.words)
     for sentence in explanation.sentences:
-        places = [t for t in range(sentence.start, sentence.stop) if not _is_silent(explanation.words[t])]
+        own = range(sentence.start, sentence.stop)
         written = _pieces(sentence)
-        if len(written) == len(places):  # else the tokenizer cuts words: its pieces as they are
-            for t in range(sentence.start, sentence.stop):
-                shown[t] = ""
-            for t, piece in zip(places, written, strict=True):
-                shown[t] = piece
+        # A report that the model has written leaves out the mark of an unknown word; one that is given keeps it.
+        silent = [{STOP}, {STOP, UNKNOWN}]
+        for places in ([t for t in own if shown[t] not in marks] for marks in silent):
+            if len(written) == len(places):  # else the tokenizer cuts words: its pieces as they are
+                pieces = dict(zip(places, written, strict=True))
+                shown[sentence.start : sentence.stop] = [pieces.get(t, "") for t in own]
+                break
     return shown
-
-
-def _is_silent(word: str) -> bool:
-    """Whether a word is none to a reader: a full stop, or a mark as <unk>."""
-    return word == STOP or (word.startswith("<") and word.endswith(">"))
 
 
 def _pieces(sentence: Sentence) -> list[str]:

@@ -7,12 +7,12 @@ matplotlib and jinja2 are imported when a page is written, not when scores are c
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..sheet import check_target
 from .page_numbers import answers_of, interval_of, look_up, show_score, value_of
 from .page_reading import read_result
 from .page_studies import FILMS, StudyRow, choose_studies, load_films, mark_study, sort_observations
@@ -38,11 +38,7 @@ _GROUPS = {
 
 def check_page(out: Path) -> None:
     """Raise ValueError for a page that could not be written; asked before the long work, not after."""
-    if Path(out).suffix.lower() != ".html":
-        raise ValueError(f"The page's name must end in .html. Got {out}.")
-    folder = next(parent for parent in Path(out).absolute().parents if parent.exists())
-    if Path(out).is_dir() or not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
-        raise ValueError(f"The page {out} cannot be written: choose another folder.")
+    check_target(out, "page", ".html")
 
 
 def write_page(result: dict[str, Any], studies: Sequence[StudyRow], out: Path) -> Path:
