@@ -19,6 +19,7 @@ playwright = pytest.importorskip(
 
 from radscribe.training import app, drafts  # noqa: E402
 from radscribe.training.generate import generate  # noqa: E402
+from radscribe.training.page.explain_page import explain_to_files  # noqa: E402
 
 CHROMIUM = os.environ.get("RADSCRIBE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
@@ -199,3 +200,42 @@ def test_the_page_fits_and_says_what_it_is_in_light_and_dark(open_page, width, s
     assert page.evaluate("document.scrollingElement.scrollWidth") <= width
     ground = re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert (int(ground[0]) > 128) == (scheme == "light")
+
+
+def test_what_is_written_of_one_study_does_not_arrive_beside_the_next(open_page, films):
+    page = open_page()
+    drop(page, *films)
+    write(page)
+    page.wait_for_selector("#draft p")
+    page.get_by_role("button", name="Phantom 2").click()
+    page.wait_for_function("!document.querySelector('#draft').innerText.trim()")
+    time.sleep(2)  # as long as several words would take
+    assert not page.locator("#draft").inner_text().strip() and page.locator("iframe.viewer").count() == 0
+    write(page)
+    assert [view["width"] for view in inside(page)["views"]] == [224, 224]
+
+
+def test_the_viewer_is_as_dark_as_the_page_around_it_whatever_the_system_is(browser, page_url):
+    page = browser.new_context(color_scheme="light").new_page()
+    page.goto(page_url + "?__theme=dark")
+    page.get_by_role("button", name="Phantom 1").click()
+    page.wait_for_selector(".films img")
+    write(page)
+    page.frame_locator("iframe.viewer").locator("html.dark").wait_for()
+    page.context.close()
+
+
+@pytest.mark.parametrize(("width", "height"), [(320, 640), (360, 640), (667, 375), (1280, 800)])
+def test_the_viewers_films_never_cover_all_of_the_report(browser, talkers, draw_film, tmp_path, width, height):
+    """Its text is reached by mouse and keyboard on every screen."""
+    films = [draw_film("a.png", 100, 120), draw_film("b.png", 100, 120)]
+    target = tmp_path / "why.html"
+    explain_to_files(films, str(talkers[0]), None, None, target)
+    page = browser.new_context(viewport={"width": width, "height": height}).new_page()
+    page.goto(target.as_uri())
+    for part in (page.locator(".words button").first, page.locator(".whole").last, page.locator("#copy")):
+        part.click(timeout=5000)
+        box = part.bounding_box()
+        middle = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]
+        assert part.evaluate("(it, [x, y]) => it.contains(document.elementFromPoint(x, y))", middle)
+    page.context.close()
