@@ -238,3 +238,11 @@ def test_hostile_uploads_get_one_line_and_leave_nothing(talkers):
     assert not [what for what, answer in rows if "radscribe-app-" in answer or "Error" in answer]
     films = {what for what, answer in rows if answer.startswith("a report: ")}
     assert {"CMYK JPEG", "DICOM with a patient's name"} <= films and not [what for what in films if "bomb" in what]
+
+
+def test_a_film_that_sessions_could_not_hold_is_refused(draw_film, monkeypatch):
+    monkeypatch.setattr(app_uploads, "MOST_HELD", 1_000_000)
+    film = draw_film("large.png", 1001, 1000)
+    with pytest.raises(ValueError, match="^Upload 1 has more than 1 million pixels: too many for this page.$"):
+        app_uploads.take_films([film], 2)
+    assert not film.exists()

@@ -141,6 +141,14 @@ def test_films_are_the_upright_grey_ones(model, films):
     assert np.abs(explanation.films[0].astype(int) - films[0]).max() <= 1
 
 
+def test_a_model_that_writes_nothing_is_one_line(model, films, monkeypatch):
+    network, processor = model
+    ids = torch.tensor([[network.config.decoder_start_token_id, network.config.eos_token_id]])
+    monkeypatch.setattr(network, "generate", lambda **inputs: ids)
+    with pytest.raises(ValueError, match="writes no word for these films: there is nothing to explain"):
+        explain_study(network, processor, films)
+
+
 @pytest.mark.parametrize("count", [0, 3])
 def test_too_few_or_many_films_are_refused(model, films, count):
     with pytest.raises(ValueError, match=f"1 to 2 views for this model. Got {count} images."):

@@ -152,7 +152,8 @@ def explain(images: Any, model: str, report: str | None = None) -> Explanation:
         report: what is to be explained in place of the model's own report.
 
     Raises:
-        ValueError: no films or more than the model takes, a report without words, no such model, a damaged film.
+        ValueError: no films or more than the model takes, a report without words (given, or the model's own), no such
+            model, a damaged film.
     """
     given = list(images) if isinstance(images, Sequence) and not isinstance(images, str) else [images]
     if all(isinstance(image, (str, Path)) for image in given):
@@ -187,8 +188,10 @@ def explain_study(
     inputs["pixel_values"] = inputs["pixel_values"].to(network.dtype)
     labels = _label_words(network, processor, inputs, report, generation).to(network.device)
     told(text := processor.decode(labels[0], clean=report is not None))
-    reading = read_report(network, inputs, labels)
     ids = [word for word in labels[0].tolist() if word not in (network.config.eos_token_id, -100)]
+    if not ids:
+        raise ValueError("The model writes no word for these films: there is nothing to explain.")
+    reading = read_report(network, inputs, labels)
     words = [processor.tokenizer.decode([word]) for word in ids]
     likely = reading.log_probability.cpu().float().numpy()[: len(words)]
     return Explanation(
@@ -233,7 +236,7 @@ def _cut_sentences(
     in one that is given it stands for a word that they know.
     """
     ends = [number + 1 for number, word in enumerate(words) if word == STOP]
-    ends += [len(words)] if not ends or ends[-1] != len(words) else []
+    ends += [len(words)] if words[-1] != STOP else []
     starts = [0, *ends[:-1]]
     sentences = []
     for start, stop in zip(starts, ends, strict=True):
