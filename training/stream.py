@@ -59,9 +59,8 @@ class StudyStream(torch.utils.data.IterableDataset):
         shards = whole[rank::world]
         self.shards = len(shards)
         # datasets' own Parquet reader ends the whole stream at a shard that is damaged inside.
-        stream = datasets.IterableDataset.from_generator(_read_shards, gen_kwargs={"shards": shards})
-        self.stream = stream.shuffle(seed, buffer_size=buffer)
-        self.seed, self.rank, self.batch_size = seed, rank, batch_size
+        self.stream = datasets.IterableDataset.from_generator(_read_shards, gen_kwargs={"shards": shards})
+        self.seed, self.rank, self.batch_size, self.buffer = seed, rank, batch_size, buffer
         self.augmentation, self.shrink = augmentation, shrink
         self.learnt = 0  # batches of this process that a resumed run has learnt from before
 
@@ -74,9 +73,11 @@ class StudyStream(torch.utils.data.IterableDataset):
         past = self.batch_size * (self.learnt // workers + (worker < self.learnt % workers))
         epoch = given = bad = 0
         while True:
-            self.stream.set_epoch(epoch)
+            # Not `set_epoch`: its number is shared by all workers, and the first to begin an epoch would change the
+            # order of those that are still to begin the one before.
+            order = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
             before = given
-            for row in self.stream:
+            for row in self.stream.shuffle(order, buffer_size=self.buffer):
                 given += 1
                 if given <= past:
                     continue
