@@ -114,7 +114,7 @@ def one_file_uploads() -> dict[str, bytes]:
         "EPS, which would start Ghostscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n",
         "HTML named .jpg": b"<html><script>alert(1)</script></html>",
         "zip bomb, 1 GB of zeros": packed(("film.png", bytes(2**30))),
-        "zip with ../../ names": packed(("../../../tmp/radscribe_evil.png", PNG)),
+        "zip with ../../ names": packed(("../../../radscribe_evil.png", PNG)),
         "zip in a zip": packed(("inner.zip", packed(("film.png", PNG)))),
         "zip that is encrypted": packed(("film.png", PNG), encrypted=True),
         "zip with a link to /etc/passwd": linked_zip(),
@@ -181,7 +181,7 @@ def try_files(url: str, model: str, folder: Path) -> Iterator[tuple[str, str]]:
         yield what, told(lambda: client.predict([handle_file(file)], model, api_name="/report"))  # noqa: B023
         file.unlink()
     for name in (
-        "../../../../tmp/evil.png",
+        "../../../../evil.png",
         "<script>alert(1)</script>.png",
         "DOE^JOHN ä 😀.png",
         "a" * 5000,
