@@ -41,11 +41,15 @@ class ObservationHints(nn.Module):
         """
         logits = self.classify(mean_places(places, view_mask, self.max_views))
         if told is None:
-            told = logits.sigmoid() >= logits.new_tensor(self.thresholds)
+            told = self.named(logits)
         told = told.to(logits.dtype)
         nothing = 1 - told.amax(dim=1, keepdim=True)
         hints = torch.cat([told, nothing], dim=1) @ self.table  # (B, D)
         return {"observation_logits": logits, "hints": hints if self.training else self.emphasis * hints}
+
+    def named(self, logits: Tensor) -> Tensor:
+        """Which observations are likely enough to be told: (B, L) -> (B, L) of bool."""
+        return logits.sigmoid() >= logits.new_tensor(self.thresholds)
 
     def hide(self, films: Tensor) -> Tensor:
         """While learning, zero for some studies: (B, N, D) -> (B, N, D)."""

@@ -96,7 +96,7 @@ def _hide_windows(network: Any, films: Tensor, labels: Tensor, whole: Tensor | N
     turns one of them over would change all words at once, and every sentence would have that observation's map.
     """
     name, seen = _read_films(network, films)
-    told = {} if whole is None else {"observations": whole.sigmoid() >= whole.new_tensor(_thresholds(network))}
+    told = {} if whole is None else {"observations": network.encoder.observations.named(whole)}
     words, logits = [], []
     for view, film in enumerate(films):
         for hidden in hide(film).split(BATCH):
@@ -109,10 +109,6 @@ def _hide_windows(network: Any, films: Tensor, labels: Tensor, whole: Tensor | N
             words.append(_read_words(network, encoded, labels)[0])
             logits.append(encoded.observation_logits)
     return torch.cat(words), None if logits[0] is None else torch.cat(logits)
-
-
-def _thresholds(network: Any) -> list[float]:
-    return list(network.config.observations.values())
 
 
 def hide(film: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ Pixels: each study is a row as high as its films (224) or as its text, whichever
 
 from __future__ import annotations
 
+import base64
+import io
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,13 @@ def load_thumbnail(path: str, size: int = FILM) -> Image.Image:
     film = read_grey(path).convert("L")
     film.thumbnail((size, size), Image.Resampling.LANCZOS)
     return film
+
+
+def jpeg_url(picture: Image.Image, quality: int) -> str:
+    """A picture as it stands in a page of one file."""
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=quality)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def wrap_text(text: str, font: Any, width: int) -> list[str]:

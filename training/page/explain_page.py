@@ -6,8 +6,6 @@ that the script sets as text, so that nothing in a report can become markup.
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from PIL import Image
 
 from ..explain import STOP, Explanation, Sentence, explain
 from ..explain_sheet import draw_explanation
-from ..sheet import check_target
+from ..sheet import check_target, jpeg_url
 
 _TEMPLATE = Path(__file__).with_name("explain_template.html")
 UNKNOWN = "<unk>"  # of our own tokenizers
@@ -125,6 +123,4 @@ def data_url(film: np.ndarray, longest: int) -> str:
     """A grey film (H, W) uint8 as a JPEG of at most so many pixels a side."""
     picture = Image.fromarray(film)
     picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=JPEG_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    return jpeg_url(picture, JPEG_QUALITY)

@@ -8,8 +8,6 @@ can be listed without a mark.
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..metrics.rule_labeller import OBSERVATIONS, POSITIVE, UNCERTAIN, find_mentions
-from ..sheet import load_thumbnail
+from ..sheet import jpeg_url, load_thumbnail
 
 SHOWN = 5  # studies a group
 FILMS = 4  # of a study
@@ -113,13 +111,6 @@ def load_films(paths: Sequence[str]) -> Iterator[Film]:
     """The first FILMS pictures of a study; what cannot be read is named, not raised."""
     for path in paths[:FILMS]:
         try:
-            yield Film(Path(path).name, _encode(path))
+            yield Film(Path(path).name, jpeg_url(load_thumbnail(path, THUMBNAIL), JPEG_QUALITY))
         except (OSError, ValueError):
             yield Film(Path(path).name, "")
-
-
-def _encode(path: str) -> str:
-    """A picture of at most `sheet.FILM` pixels a side as JPEG data URL."""
-    buffer = io.BytesIO()
-    load_thumbnail(path, THUMBNAIL).save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
